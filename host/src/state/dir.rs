@@ -1,0 +1,139 @@
+//! The state directory: owned by one process at a time, named by a random id, with a format version and an epoch.
+
+use super::error::StoreError;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::hash::{BuildHasher, Hasher};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// The format that this version writes, and the newest it reads.
+const FORMAT: u64 = 1;
+
+/// An open state directory; the lock goes with it.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    id: String,
+    epoch: u64,
+    _lock: File,
+}
+
+fn io<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> StoreError + 'a {
+    move |source| StoreError::Io { doing, path: path.to_path_buf(), source }
+}
+
+impl StateDir {
+    /// Opens the directory, or makes it.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] with the other process, [`StoreError::NewerFormat`], [`StoreError::Io`] with the path,
+    /// [`StoreError::Corrupt`] for a `format` file that is none.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        fs::create_dir_all(path).map_err(io("make the directory", path))?;
+        let lock = lock(path)?;
+        let file = path.join("format");
+        let (id, epoch) = match fs::read_to_string(&file) {
+            Ok(text) => parse(path, &text)?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => create(path, &file)?,
+            Err(e) => return Err(io("read", &file)(e)),
+        };
+        Ok(Self { path: path.to_path_buf(), id, epoch, _lock: lock })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the embedded store lives.
+    #[must_use]
+    pub fn store_path(&self) -> PathBuf {
+        self.path.join("store")
+    }
+
+    /// Random id of this state, 16 hexadecimal digits.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Starts at 1; a restore starts a greater one.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+}
+
+/// Takes the lock, and writes into it who holds it.
+fn lock(dir: &Path) -> Result<File, StoreError> {
+    let path = dir.join("lock");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(io("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            let pid = file.read_to_string(&mut text).ok().map(|_| text.trim()).filter(|pid| !pid.is_empty());
+            let pid = pid.unwrap_or("unknown").to_owned();
+            return Err(StoreError::InUse { dir: dir.to_path_buf(), pid });
+        }
+        Err(TryLockError::Error(e)) => return Err(io("lock", &path)(e)),
+    }
+    let mut write = || {
+        file.set_len(0)?;
+        file.seek(SeekFrom::Start(0))?;
+        writeln!(file, "{}", std::process::id())
+    };
+    write().map_err(io("write", &path))?;
+    Ok(file)
+}
+
+fn create(dir: &Path, file: &Path) -> Result<(String, u64), StoreError> {
+    let (id, epoch) = (format!("{:016x}", random()), 1);
+    let text = format!("format = {FORMAT}\nid = {id}\nepoch = {epoch}\n");
+    let new = dir.join("format.new");
+    let write = || {
+        let mut out = File::create(&new)?;
+        out.write_all(text.as_bytes())?;
+        out.sync_all()?;
+        fs::rename(&new, file)?;
+        File::open(dir)?.sync_all()
+    };
+    write().map_err(io("write", file))?;
+    Ok((id, epoch))
+}
+
+fn parse(dir: &Path, text: &str) -> Result<(String, u64), StoreError> {
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.split_once('=').filter(|(key, _)| key.trim() == name));
+        line.map(|(_, value)| value.trim())
+    };
+    let number = |name| value(name).and_then(|text| text.parse::<u64>().ok());
+    let corrupt = |reason: &str| StoreError::Corrupt {
+        place: dir.join("format").display().to_string(),
+        reason: reason.to_owned(),
+    };
+    let found = number("format").ok_or_else(|| corrupt("it says no format"))?;
+    if found > FORMAT {
+        return Err(StoreError::NewerFormat { dir: dir.to_path_buf(), found, known: FORMAT });
+    }
+    let is_id = |id: &&str| id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit());
+    let id = value("id").filter(is_id).ok_or_else(|| corrupt("it says no id of 16 hexadecimal digits"))?;
+    let epoch = number("epoch").ok_or_else(|| corrupt("it says no epoch"))?;
+    Ok((id.to_owned(), epoch))
+}
+
+/// 64 random bits: the system's, or the seed that the standard library's hash tables start from.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    match File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut bytes)) {
+        Ok(()) => u64::from_le_bytes(bytes),
+        Err(_) => std::hash::RandomState::new().build_hasher().finish(),
+    }
+}

@@ -1,0 +1,221 @@
+//! What readers see: the state as of one durable commit, immutable and shared. A reader holds one view for as long as
+//! its answer takes; later commits and folds do not change it. (Old versions stay on disk while a view lives, so views
+//! are held for answers, not for ever.)
+
+use super::cell::{Record, Slot};
+use super::error::StoreError;
+use super::members::{MarkKey, Members};
+use super::merge::{Merged, Span};
+use super::meta::LastCommit;
+use super::overlay::ShardView;
+use super::page::{Page, hex};
+use super::store::{Snapshot, Table, Visit};
+use super::varint::Malformed;
+use super::{CommitId, dictionary};
+use std::sync::Arc;
+
+/// The state as of one commit.
+pub struct View {
+    pub(super) last: Arc<LastCommit>,
+    pub(super) snapshot: Arc<dyn Snapshot>,
+    pub(super) shards: Vec<Arc<ShardView>>,
+}
+
+/// A state key and its record.
+pub type KeyRecord = (Box<[u8]>, Record);
+
+/// All records of a range of keys: what a shard owner takes into its cache at once. A key in the range that is not
+/// listed does not exist.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PageRead {
+    /// First key of the range.
+    pub lower: Box<[u8]>,
+    /// First key no longer in the range; none = up to the shard's end.
+    pub upper: Option<Box<[u8]>>,
+    /// In key order.
+    pub records: Vec<KeyRecord>,
+}
+
+impl View {
+    /// The commit.
+    #[must_use]
+    pub fn commit(&self) -> CommitId {
+        self.last.commit
+    }
+
+    /// Engine time of the commit, microseconds since 1970.
+    #[must_use]
+    pub fn engine_time(&self) -> i64 {
+        self.last.engine_time_us
+    }
+
+    /// Digest of `space`; 0 where nothing was ever added.
+    #[must_use]
+    pub fn digest(&self, space: u32) -> u64 {
+        let found = self.last.digests.binary_search_by_key(&space, |(s, _)| *s).ok();
+        found.and_then(|at| self.last.digests.get(at)).map_or(0, |(_, digest)| *digest)
+    }
+
+    fn shard(&self, shard: usize) -> Result<(u8, &ShardView), StoreError> {
+        let found = u8::try_from(shard).ok().zip(self.shards.get(shard));
+        let (number, shard_view) = found.ok_or_else(|| StoreError::Corrupt {
+            place: format!("shard {shard}"),
+            reason: format!("there are {} shards", self.shards.len()),
+        })?;
+        Ok((number, shard_view))
+    }
+
+    /// The record without the cells of dropped spaces; none where nothing is left.
+    fn live(&self, record: Option<Record>) -> Option<Record> {
+        let mut record = record?;
+        if !self.last.dropped.is_empty() {
+            record.retain_spaces(|space| !self.last.dropped.contains(&space));
+        }
+        (!record.is_empty()).then_some(record)
+    }
+
+    /// The record of a state key.
+    ///
+    /// # Errors
+    /// What the store says, or [`StoreError::Corrupt`].
+    pub fn get(&self, shard: usize, key: &[u8]) -> Result<Option<Record>, StoreError> {
+        let (number, overlay) = self.shard(shard)?;
+        let page = Page::covering(&*self.snapshot, number, key)?;
+        let corrupt = |e: Malformed| StoreError::corrupt(format!("key {} in shard {shard}", hex(key)), e);
+        let read = || -> Result<Option<Record>, Malformed> {
+            let stored = page.run.as_ref().map(|run| run.find(key)).transpose()?.flatten();
+            let mut record = stored.map(Record::decode).transpose()?;
+            for block in overlay.blocks.iter().filter(|block| block.commit() > page.folded()) {
+                if let Some(entry) = block.reader().find(key)? {
+                    entry.apply(&mut record)?;
+                }
+            }
+            Ok(record)
+        };
+        Ok(self.live(read().map_err(corrupt)?))
+    }
+
+    /// All records under the page that covers `key`, and the range that it covers.
+    ///
+    /// # Errors
+    /// What the store says, or [`StoreError::Corrupt`].
+    pub fn page_around(&self, shard: usize, key: &[u8]) -> Result<PageRead, StoreError> {
+        let (number, _) = self.shard(shard)?;
+        let page = Page::covering(&*self.snapshot, number, key)?.with_upper(&*self.snapshot, number)?;
+        let records = self.read_span(shard, &page, &page.lower, usize::MAX)?;
+        Ok(PageRead { lower: page.lower.into(), upper: page.upper.map(Into::into), records })
+    }
+
+    fn read_span(
+        &self,
+        shard: usize,
+        page: &Page,
+        lower: &[u8],
+        limit: usize,
+    ) -> Result<Vec<KeyRecord>, StoreError> {
+        let (_, overlay) = self.shard(shard)?;
+        let (page, upper) = (page.run.as_ref(), page.upper.as_deref());
+        let span = Span { page, blocks: &overlay.blocks, lower, upper, until: CommitId::MAX };
+        let mut records = Vec::new();
+        let walked = span.walk(|key, merged| {
+            let record = match merged {
+                Merged::Stored(body) => Some(Record::decode(body)?),
+                Merged::Changed { after, .. } => after,
+            };
+            if let Some(record) = self.live(record) {
+                records.push((key.into(), record));
+            }
+            Ok(records.len() < limit)
+        });
+        walked.map_err(|e| StoreError::corrupt(format!("keys from {} in shard {shard}", hex(lower)), e))?;
+        Ok(records)
+    }
+
+    /// Up to `limit` records in key order, behind key `after` or from the start.
+    ///
+    /// # Errors
+    /// What the store says, or [`StoreError::Corrupt`].
+    pub fn scan(
+        &self,
+        shard: usize,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<KeyRecord>, StoreError> {
+        let (number, _) = self.shard(shard)?;
+        let mut records = Vec::new();
+        // The least key greater than `after` is `after` with a zero byte behind.
+        let mut from = after.map_or_else(Vec::new, |after| [after, &[0]].concat());
+        while records.len() < limit {
+            let page = Page::covering(&*self.snapshot, number, &from)?.with_upper(&*self.snapshot, number)?;
+            records.append(&mut self.read_span(shard, &page, &from, limit - records.len())?);
+            match page.upper {
+                Some(upper) => from = upper,
+                None => break,
+            }
+        }
+        Ok(records)
+    }
+
+    /// The ordinal that the next new key of `shard` gets.
+    #[must_use]
+    pub fn next_ordinal(&self, shard: usize) -> u32 {
+        self.shards.get(shard).map_or(0, |shard| shard.next_ordinal)
+    }
+
+    /// Who in `shard` carries `value` of the label in (`space`, `index`); none = nobody.
+    #[must_use]
+    pub fn members(&self, shard: usize, space: u32, index: u16, value: u16) -> Option<Arc<Members>> {
+        let key = MarkKey { slot: Slot { space, index }, value };
+        self.shards.get(shard)?.members.get(&key).cloned()
+    }
+
+    /// How many keys of all shards carry the label value; reads no keys.
+    #[must_use]
+    pub fn count(&self, space: u32, index: u16, value: u16) -> u64 {
+        let key = MarkKey { slot: Slot { space, index }, value };
+        self.shards.iter().filter_map(|shard| shard.members.get(&key)).map(|members| members.len()).sum()
+    }
+
+    /// The state key with `ordinal` in `shard`.
+    ///
+    /// # Errors
+    /// What the store says, or [`StoreError::Corrupt`].
+    pub fn key_of(&self, shard: usize, ordinal: u32) -> Result<Option<Box<[u8]>>, StoreError> {
+        let (number, overlay) = self.shard(shard)?;
+        let found = overlay.key_of(ordinal);
+        let found = found
+            .map_err(|e| StoreError::corrupt(format!("blocks of shard {shard} at ordinal {ordinal}"), e))?;
+        match found {
+            Some(key) => Ok(key),
+            None => dictionary::key_of(&*self.snapshot, number, ordinal),
+        }
+    }
+
+    /// A row that the pipeline stored.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn row(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.snapshot.get(table, key)
+    }
+
+    /// Visits rows with `from` <= key < `to` in key order until `visit` answers false.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn rows(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: Visit<'_>,
+    ) -> Result<(), StoreError> {
+        self.snapshot.scan(table, from, to, visit)
+    }
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View").field("commit", &self.last.commit).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,90 @@
+//! The state directory and the store on disk: one owner, a format, clear errors, and what is durable is there again.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests
+
+use retag_host::state::{Batch, FjallStore, StateDir, Store, StoreError, Table};
+
+#[test]
+fn state_dir_keeps_its_id_and_names_its_owner() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("a/b");
+    let first = StateDir::open(&path).unwrap();
+    assert_eq!((first.id().len(), first.epoch()), (16, 1));
+    let error = StateDir::open(&path).expect_err("in use");
+    let text = error.to_string();
+    assert!(text.starts_with("state-in-use") && text.contains(&std::process::id().to_string()), "{text}");
+    let id = first.id().to_owned();
+    drop(first);
+    assert_eq!(StateDir::open(&path).unwrap().id(), id);
+    assert_ne!(StateDir::open(&root.path().join("other")).unwrap().id(), id);
+}
+
+#[test]
+fn state_dir_refuses_what_it_cannot_read() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("state");
+    drop(StateDir::open(&path).unwrap());
+    std::fs::write(path.join("format"), "format = 2\nnewer = yes\n").unwrap();
+    let error = StateDir::open(&path).expect_err("newer");
+    assert!(matches!(error, StoreError::NewerFormat { found: 2, known: 1, .. }), "{error}");
+    for broken in
+        ["", "format = one", "format = 1\nid = short\nepoch = 1", "format = 1\nid = 0123456789abcdef"]
+    {
+        std::fs::write(path.join("format"), broken).unwrap();
+        let error = StateDir::open(&path).expect_err(broken);
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+    }
+    let file = root.path().join("file");
+    std::fs::write(&file, "in the way").unwrap();
+    for in_the_way in [file.clone(), file.join("below")] {
+        let error = StateDir::open(&in_the_way).expect_err("a file");
+        assert!(
+            matches!(error, StoreError::Io { .. }) && error.to_string().contains("[state] dir"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn state_store_on_disk_reads_whole_batches_only() {
+    let root = tempfile::tempdir().unwrap();
+    let store = FjallStore::open(root.path()).unwrap();
+    let empty = store.snapshot().unwrap();
+    for round in 0..3u8 {
+        let mut batch = Batch::default();
+        for table in Table::ALL {
+            batch.put(table, b"row".to_vec(), vec![round]);
+            batch.put(table, vec![round], vec![round]);
+        }
+        store.commit(batch, round == 2).unwrap();
+        let snapshot = store.snapshot().unwrap();
+        for table in Table::ALL {
+            assert_eq!(snapshot.get(table, b"row").unwrap(), Some(vec![round]));
+        }
+    }
+    let mut batch = Batch::default();
+    batch.remove(Table::Outbox, vec![1]);
+    store.commit(batch, true).unwrap();
+    assert!(Table::ALL.iter().all(|table| empty.get(*table, b"row").unwrap().is_none()));
+    drop((empty, store));
+    let store = FjallStore::open(root.path()).unwrap();
+    let snapshot = store.snapshot().unwrap();
+    let mut keys = Vec::new();
+    let take = &mut |key: &[u8], _: &[u8]| {
+        keys.push(key.to_vec());
+        true
+    };
+    snapshot.scan(Table::Outbox, &[0], Some(b"row"), take).unwrap();
+    assert_eq!(keys, [vec![0], vec![2]]);
+    let before = snapshot.last_at_or_before(Table::Outbox, b"q").unwrap();
+    assert_eq!(before, Some((vec![2], vec![2])));
+    assert_eq!(snapshot.last_at_or_before(Table::Outbox, b"").unwrap(), None);
+}
+
+#[test]
+fn state_store_names_the_place_it_cannot_open() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("store");
+    std::fs::write(&file, "in the way").unwrap();
+    let Err(error) = FjallStore::open(&file) else { panic!("a file was opened as a store") };
+    assert!(error.to_string().contains(&file.display().to_string()), "{error}");
+}
