@@ -1,0 +1,184 @@
+//! Maxwell's JSON: one block of lines → changes and images.
+//!
+//! Two readers, one judge: `scan` projects the usual message in one forward pass, `strict` reads anything with a
+//! JSON library; both end in `judge`. What `scan` takes, `strict` would have taken with the same result, or it would
+//! have found malformed JSON inside a value that no rule reads.
+//! Not to be seen in a message, and so on the operator: JavaScript filters that touch one image only (M31), filters by
+//! column value (M32), TRUNCATE (M19), columns that changed from NULL under output_nulls=false beside others (M08).
+
+mod ddl;
+mod foreign;
+mod identity;
+mod judge;
+mod layout;
+mod message;
+mod scan;
+mod strict;
+
+use std::sync::Arc;
+
+use judge::{Judge, Row, Stop};
+use layout::{Layout, Span, Spans, same};
+use message::Message;
+use scan::{Found, Scanner};
+use strict::{Envelope, Reading};
+
+use super::{Decoded, MESSAGE_BYTES_MAX, Plan, Refusal, Skip};
+
+/// Decodes Maxwell's messages; one per worker and plan. What it learns makes it faster, never different.
+#[derive(Debug)]
+pub struct MaxwellDecoder {
+    plan: Arc<Plan>,
+    layout: Layout,
+    judge: Judge,
+    spans: Spans,
+    scanner: Scanner,
+    strict_only: bool,
+}
+
+/// What a message says of its transaction.
+#[derive(Clone, Copy)]
+struct Seen {
+    /// Token of the gtid, else of the xid, in its line.
+    transaction: Span,
+    /// It is the transaction's last row.
+    commit: bool,
+}
+
+impl Seen {
+    const NOTHING: Self = Self { transaction: Span::ABSENT, commit: false };
+
+    fn of(message: &Message<'_>) -> Self {
+        Self { transaction: message.transaction, commit: message.identity.commit }
+    }
+}
+
+impl MaxwellDecoder {
+    /// A decoder that has learnt nothing yet.
+    #[must_use]
+    pub fn new(plan: Arc<Plan>) -> Self {
+        let layout = Layout::new(&plan);
+        let scanner = Scanner::new(&layout);
+        Self { plan, layout, judge: Judge::default(), spans: Spans::default(), scanner, strict_only: false }
+    }
+
+    /// A decoder that never projects: the reference that the fast one is compared with.
+    #[must_use]
+    pub fn strict(plan: Arc<Plan>) -> Self {
+        Self { strict_only: true, ..Self::new(plan) }
+    }
+
+    /// Decodes a block of whole lines; only the last line of a partition may lack its end. `base` is the offset of the
+    /// first byte in the partition. `out` is cleared first.
+    pub fn decode(&mut self, block: &[u8], base: u64, out: &mut Decoded) {
+        self.decode_without(block, base, &[], out);
+    }
+
+    /// As [`decode`](Self::decode), but passes over the messages at the offsets `skip` (ascending): known duplicates.
+    pub fn decode_without(&mut self, block: &[u8], base: u64, skip: &[u64], out: &mut Decoded) {
+        out.prepare(&self.plan);
+        self.judge.reset();
+        out.end = base;
+        let mut transaction: Option<&[u8]> = None;
+        let mut rest = block;
+        while !rest.is_empty() {
+            let newline = memchr::memchr(b'\n', rest);
+            let (line, behind) = match newline {
+                Some(at) => (rest.get(..at).unwrap_or(&[]), rest.get(at + 1..).unwrap_or(&[])),
+                None => (rest, &[][..]),
+            };
+            let position = base + (block.len() - rest.len()) as u64;
+            let end = base + (block.len() - behind.len()) as u64;
+            if skip.binary_search(&position).is_ok() {
+                out.count_skip(Skip::Duplicate);
+                (rest, out.end) = (behind, end);
+                continue;
+            }
+            match self.line(line, newline.is_some(), position, out) {
+                Ok(seen) => {
+                    let next = seen.transaction.of(line);
+                    if let (Some(next), Some(last)) = (next, transaction)
+                        && !same(next, last)
+                    {
+                        out.transaction_end = Some(position);
+                    }
+                    if seen.commit {
+                        out.transaction_end = Some(end);
+                    }
+                    transaction = next.or(transaction);
+                }
+                Err(refusal) => {
+                    out.refusal = Some(refusal);
+                    return;
+                }
+            }
+            rest = behind;
+            out.end = end;
+        }
+    }
+
+    fn line(&mut self, line: &[u8], ended: bool, position: u64, out: &mut Decoded) -> Result<Seen, Refusal> {
+        if !self.strict_only
+            && line.len() <= MESSAGE_BYTES_MAX
+            && let Some(Found { message, table }) = self.scanner.scan(&self.layout, line, &mut self.spans)
+        {
+            let row = Row { message: &message, table, line, spans: &self.spans, position };
+            if self.judge.apply(&self.layout, row, out).is_ok() {
+                return Ok(Seen::of(&message));
+            }
+        }
+        // Unusual, or to be refused: the strict reader has the last word, so that refusals are the same on both ways.
+        self.strict_line(line, ended, position, out)
+    }
+
+    fn strict_line(
+        &mut self,
+        line: &[u8],
+        ended: bool,
+        position: u64,
+        out: &mut Decoded,
+    ) -> Result<Seen, Refusal> {
+        let refusal = |code, table: String, message| Refusal { code, position, table, message };
+        if line.len() > MESSAGE_BYTES_MAX {
+            let message = format!(
+                "the message has {} bytes, more than the limit of {MESSAGE_BYTES_MAX}; is this file one message a line?",
+                line.len()
+            );
+            return Err(refusal("message-too-large", String::new(), message));
+        }
+        let text = strict::readable(line);
+        let envelope = match Envelope::read(&text) {
+            Ok(Some(envelope)) => envelope,
+            Ok(None) => {
+                out.count_skip(Skip::Empty);
+                return Ok(Seen::NOTHING);
+            }
+            Err(error) => {
+                let (code, message) = strict::unreadable(&error, ended);
+                return Err(refusal(code, String::new(), message));
+            }
+        };
+        let named = |stop| match stop {
+            Stop::Refuse(code, message) => refusal(code, envelope.table_name(), message),
+            Stop::Malformed => {
+                refusal("not-json", envelope.table_name(), "a string is malformed inside".to_owned())
+            }
+        };
+        match strict::classify(&envelope, &self.layout).map_err(named)? {
+            Reading::Skip(skip) => {
+                out.count_skip(skip);
+                Ok(envelope.seen())
+            }
+            Reading::Row(kind) => {
+                let owned = strict::Owned::read(&envelope);
+                let table = self.layout.find(owned.database.as_bytes(), owned.table.as_bytes());
+                let planned = table.and_then(|table| self.layout.tables.get(table));
+                let message =
+                    strict::message(&envelope, &owned, kind, planned, &mut self.spans).map_err(named)?;
+                let row = Row { message: &message, table, line, spans: &self.spans, position };
+                self.judge.apply(&self.layout, row, out).map_err(named)?;
+                Ok(Seen::of(&message))
+            }
+        }
+    }
+}
