@@ -1,0 +1,333 @@
+//! From a finished cycle to a commit: blocks, positions, ledger, timers, outbox, quarantine and totals in one step.
+//!
+//! [`Book`] holds what the pipeline remembers between commits; all of it can be read back from the state.
+
+use super::coordinator::Pipeline;
+use super::cycle::Cycle;
+use super::failure::Failure;
+use super::rows::{self, Cursors, Positions, Scope, Totals};
+use super::shard::ShardOutput;
+use super::sweep::{SWEEP, Sweep};
+use super::worker::{Applied, Counters, SeenId};
+use crate::label::outbox::{self, Place};
+use crate::registry::{META_KEY, Registry};
+use crate::state::{Commit, StoreError, Table, View};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// How far ahead timers are held in memory, in µs.
+const TIMERS_AHEAD: i64 = 3_600_000_000;
+/// Most timers that one commit answers.
+const DUE_MAX: usize = 100_000;
+/// Most rows in the outbox before reading pauses.
+const OUTBOX_ROWS_MAX: u64 = 100_000;
+
+/// A timer in memory: moment, generation, shard, state key.
+type Timer = (i64, u32, u8, Box<[u8]>);
+
+/// What the pipeline remembers between commits.
+pub struct Book {
+    scope: Scope,
+    /// How far every partition is applied.
+    pub positions: Positions,
+    /// How far every sink is served, by name, in the order of the sinks.
+    pub cursors: Cursors,
+    /// Counters.
+    pub totals: Totals,
+    /// The registry as of the last assembled commit.
+    pub registry: Registry,
+    /// The sweep under way.
+    pub sweep: Option<Sweep>,
+    /// Ids of the open cycle, by worker.
+    pub(super) ids: Vec<Arc<Vec<SeenId>>>,
+    /// Nanoseconds by stage.
+    pub stage_ns: BTreeMap<&'static str, u64>,
+    outbox: BTreeMap<u64, u64>,
+    timers: BTreeSet<Timer>,
+    horizon: i64,
+    engine_time: i64,
+    commit: u64,
+    logs: Vec<u8>,
+    working: HashMap<usize, u64>,
+}
+
+impl Book {
+    /// Reads what the state holds.
+    ///
+    /// # Errors
+    /// What the store says, or facts that do not read.
+    pub fn open(view: &View, scope: Scope, positions: Positions, sinks: &[String]) -> Result<Self, Failure> {
+        let stored: Cursors = read(view, rows::CURSORS)?.unwrap_or_default();
+        // A new sink begins behind what is there: state sinks are filled by a resync, not by the outbox.
+        let next = Place { commit: view.commit() + 1, index: 0 };
+        let cursors = sinks.iter().map(|s| (s.clone(), stored.get(s).copied().unwrap_or(next))).collect();
+        let mut outbox = BTreeMap::new();
+        let live = scope == Scope::Live;
+        view.rows(Table::Outbox, &[], None, &mut |key, _| {
+            if let Some(place) = Place::from_key(key).filter(|_| live) {
+                *outbox.entry(place.commit).or_default() += 1;
+            }
+            true
+        })?;
+        // Timers, sweeps and the outbox are the stream's.
+        Ok(Self {
+            scope,
+            positions,
+            cursors,
+            totals: read(view, &scope.meta(rows::TOTALS))?.unwrap_or_default(),
+            registry: stored_registry(view)?,
+            sweep: if live { read(view, SWEEP)? } else { None },
+            ids: Vec::new(),
+            stage_ns: BTreeMap::new(),
+            outbox,
+            timers: BTreeSet::new(),
+            horizon: if live { i64::MIN } else { i64::MAX },
+            engine_time: view.engine_time(),
+            commit: view.commit(),
+            logs: Vec::new(),
+            working: HashMap::new(),
+        })
+    }
+
+    /// A sink of the state that is not configured, may not be dropped and has not got everything.
+    pub(super) fn missing_sink(&self, view: &View, dropped: &[String]) -> Result<Option<String>, Failure> {
+        let stored: Cursors = read(view, rows::CURSORS)?.unwrap_or_default();
+        let missing = stored.into_iter().find(|(name, cursor)| {
+            !self.cursors.contains_key(name)
+                && !dropped.contains(name)
+                && self.outbox.range(cursor.commit..).next().is_some()
+        });
+        Ok(missing.map(|(name, _)| name))
+    }
+
+    /// Number and engine time of the next commit.
+    pub(super) fn begin(&mut self, durable: u64, now: i64) -> (u64, i64) {
+        self.commit = self.commit.max(durable) + 1;
+        self.engine_time = self.engine_time.max(now);
+        (self.commit, self.engine_time)
+    }
+
+    /// Takes what a worker reports beside its shards.
+    pub(super) fn applied(&mut self, applied: &Applied, limit: u64) -> Result<(), Failure> {
+        self.working.insert(applied.worker, applied.working_bytes);
+        applied.stage_ns.iter().for_each(|(stage, ns)| *self.stage_ns.entry(stage).or_default() += ns);
+        let used = self.working_bytes();
+        if used > limit { Err(Failure::Memory { used, limit }) } else { Ok(()) }
+    }
+
+    /// Bytes of working state, of all workers.
+    pub(super) fn working_bytes(&self) -> u64 {
+        self.working.values().sum()
+    }
+
+    /// Loads the timers of the next hour.
+    pub(super) fn refresh_timers(&mut self, view: &View, now: i64) -> Result<(), StoreError> {
+        let now = now.max(self.engine_time);
+        if self.horizon != i64::MIN && now.saturating_add(TIMERS_AHEAD / 2) < self.horizon {
+            return Ok(());
+        }
+        let until = now.saturating_add(TIMERS_AHEAD);
+        let (from, to) = (rows::timer_key(self.horizon, 0, 0, &[]), rows::timer_key(until, 0, 0, &[]));
+        let timers = &mut self.timers;
+        view.rows(Table::Timers, &from, Some(&to), &mut |row, _| {
+            if let Some((moment, generation, shard, key)) = rows::parse_timer(row) {
+                timers.insert((moment, generation, shard, key.into()));
+            }
+            true
+        })?;
+        self.horizon = until;
+        Ok(())
+    }
+
+    /// Whether a timer is due.
+    pub(super) fn has_due(&self, now: i64) -> bool {
+        self.timers.first().is_some_and(|(moment, ..)| *moment <= now.max(self.engine_time))
+    }
+
+    /// Takes the due timers out: their keys by shard.
+    pub(super) fn due(&mut self, now: i64) -> BTreeMap<usize, Vec<Box<[u8]>>> {
+        let mut due: BTreeMap<usize, Vec<Box<[u8]>>> = BTreeMap::new();
+        for _ in 0..DUE_MAX {
+            if !self.has_due(now) {
+                break;
+            }
+            let Some((_, _, shard, key)) = self.timers.pop_first() else { break };
+            due.entry(usize::from(shard)).or_default().push(key);
+        }
+        due
+    }
+
+    /// Whether a durable commit from `cursor` on has something to deliver.
+    pub(super) fn waits_for(&self, cursor: Place, durable: u64) -> bool {
+        self.outbox.range(cursor.commit..).next().is_some_and(|(commit, _)| *commit <= durable)
+    }
+
+    /// Whether rows before `delivered` can be cleared.
+    pub(super) fn has_delivered(&self, delivered: Place) -> bool {
+        self.outbox.first_key_value().is_some_and(|(commit, _)| *commit < delivered.commit)
+    }
+
+    /// Reading pauses until sinks have taken something.
+    pub(super) fn outbox_is_full(&self) -> bool {
+        self.outbox.values().sum::<u64>() > OUTBOX_ROWS_MAX
+    }
+
+    /// Rows of the outbox that every sink has are cleared.
+    fn clear_delivered(&mut self, delivered: Place, commit: &mut Commit) {
+        while let Some(entry) = self.outbox.first_entry().filter(|e| *e.key() < delivered.commit) {
+            let (number, rows) = entry.remove_entry();
+            for n in 0..rows {
+                let index = u32::try_from(n).unwrap_or(u32::MAX) * outbox::CHUNK_INDEX;
+                commit.rows.push((Table::Outbox, Place { commit: number, index }.key().to_vec(), None));
+            }
+        }
+    }
+
+    /// Stores how far the sweep is; flips or ends it when all shards are done.
+    fn turn_sweep(&mut self, commit: &mut Commit) {
+        let Some(sweep) = self.sweep.take() else { return };
+        let (sweep, dropped, turned) = sweep.turn(&mut self.registry);
+        let row = sweep.as_ref().and_then(|sweep| serde_json::to_vec(sweep).ok());
+        commit.rows.push((Table::Meta, SWEEP.to_vec(), row));
+        commit.drop_spaces.extend(dropped);
+        if turned {
+            commit.rows.push((Table::Meta, META_KEY.to_vec(), Some(self.registry.to_bytes())));
+        }
+        self.sweep = sweep;
+    }
+
+    fn note_timers(&mut self, output: &ShardOutput, commit: &mut Commit) {
+        let shard = u8::try_from(output.shard).unwrap_or(u8::MAX);
+        for timer in &output.timers {
+            if let Some(before) = timer.before {
+                let row = rows::timer_key(before, timer.generation, shard, &timer.key);
+                commit.rows.push((Table::Timers, row, None));
+                self.timers.remove(&(before, timer.generation, shard, timer.key.clone()));
+            }
+            if let Some(after) = timer.after {
+                let row = rows::timer_key(after, timer.generation, shard, &timer.key);
+                commit.rows.push((Table::Timers, row, Some(Vec::new())));
+                // An hour past the horizon too: the next refresh reads durable rows only.
+                if after < self.horizon.saturating_add(TIMERS_AHEAD) {
+                    self.timers.insert((after, timer.generation, shard, timer.key.clone()));
+                }
+            }
+        }
+    }
+
+    fn count(&mut self, counters: &Counters, tables: &[String]) {
+        let totals = &mut self.totals;
+        totals.changes += counters.changes;
+        totals.resent += counters.resent;
+        totals.images += counters.images;
+        totals.null_keys += counters.null_keys;
+        totals.bad_images += counters.fits.values().map(|(_, bad)| bad).sum::<u64>();
+        for (reason, n) in &counters.skipped {
+            *totals.skipped.entry(format!("{reason:?}").to_lowercase()).or_default() += n;
+        }
+        for (table, n) in &counters.tables {
+            let name = tables.get(*table as usize).cloned().unwrap_or_default();
+            *totals.tables.entry(name).or_default() += n;
+        }
+        counters.stage_ns.iter().for_each(|(stage, ns)| *self.stage_ns.entry(stage).or_default() += ns);
+    }
+}
+
+fn stored_registry(view: &View) -> Result<Registry, Failure> {
+    Ok(read(view, META_KEY)?.unwrap_or_default())
+}
+
+fn read<T: serde::de::DeserializeOwned>(view: &View, key: &[u8]) -> Result<Option<T>, Failure> {
+    let Some(bytes) = view.row(Table::Meta, key)? else { return Ok(None) };
+    let name = String::from_utf8_lossy(key).into_owned();
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+        Failure::State(StoreError::Corrupt { place: format!("meta row {name}"), reason: error.to_string() })
+    })
+}
+
+impl Pipeline {
+    /// The commit of a finished cycle.
+    pub(super) fn assemble(&mut self, cycle: &mut Cycle, mut outputs: Vec<ShardOutput>) -> Commit {
+        outputs.sort_by_key(|o| o.shard);
+        let delivered = self.sinks.iter().map(|s| s.cursor).min();
+        let book = &mut self.book;
+        let mut commit = Commit { id: book.commit, engine_time_us: book.engine_time, ..Commit::default() };
+        let mut transitions = Vec::new();
+        let swept = outputs.iter().any(|o| o.swept.is_some());
+        for output in outputs {
+            if let (Some(sweep), Some(last)) = (&mut book.sweep, &output.swept) {
+                sweep.note(output.shard, last.as_deref());
+            }
+            book.note_timers(&output, &mut commit);
+            transitions.extend(output.transitions);
+            commit.shards.extend(output.block);
+        }
+        if swept {
+            book.turn_sweep(&mut commit);
+        }
+        book.totals.transitions += transitions.len() as u64;
+        if !self.sinks.is_empty() {
+            let rows = outbox::encode(commit.id, commit.engine_time_us, &transitions);
+            if !rows.is_empty() {
+                book.outbox.insert(commit.id, rows.len() as u64);
+            }
+            commit.rows.extend(rows.into_iter().map(|(key, row)| (Table::Outbox, key, Some(row))));
+        }
+        book.clear_delivered(delivered.unwrap_or(Place { commit: u64::MAX, index: 0 }), &mut commit);
+        let plan = self.program.sources.first().map(|s| s.plan.clone()).unwrap_or_default();
+        let tables: Vec<String> = plan.tables.iter().map(|t| t.table.clone()).collect();
+        book.count(&cycle.counters(), &tables);
+        self.note_ids(cycle, &mut commit);
+        self.note_quarantine(cycle, &mut commit);
+        self.note_meta(&mut commit);
+        commit
+    }
+
+    fn note_ids(&mut self, cycle: &mut Cycle, commit: &mut Commit) {
+        for (log, ts) in cycle.published.iter().flat_map(|p| &p.latest_ts) {
+            self.ledger.entered(*log, *ts);
+        }
+        self.book.ids.clear();
+        if cycle.ledger_rows.is_empty() {
+            return;
+        }
+        let scope = self.book.scope;
+        for (n, row) in (0u32..).zip(std::mem::take(&mut cycle.ledger_rows)) {
+            let key = scope.ledger_key(&Place { commit: commit.id, index: n }.key());
+            commit.rows.push((Table::Ledger, key, Some(row)));
+        }
+        let logs = self.ledger.logs();
+        if logs != self.book.logs {
+            commit.rows.push((Table::Ledger, scope.ledger_key(rows::LOGS), Some(logs.clone())));
+            self.book.logs = logs;
+        }
+    }
+
+    fn note_quarantine(&self, cycle: &Cycle, commit: &mut Commit) {
+        for (n, bad) in (0u32..).zip(cycle.published.iter().flat_map(|p| &p.quarantine)) {
+            let key = Place { commit: commit.id, index: n }.key().to_vec();
+            let row = serde_json::to_vec(bad).unwrap_or_default();
+            commit.rows.push((Table::Quarantine, key, Some(row)));
+        }
+    }
+
+    fn note_meta(&mut self, commit: &mut Commit) {
+        let book = &mut self.book;
+        for ((_, position), run) in book.positions.partitions.iter_mut().zip(&self.partitions) {
+            *position = run.applied;
+        }
+        book.positions.catching_up = self.partitions.iter().any(|p| p.applied < p.partition.first_size);
+        for sink in &self.sinks {
+            book.cursors.insert(sink.name.clone(), sink.cursor);
+        }
+        let scope = book.scope;
+        let mut put = |key: &[u8], value: Option<Vec<u8>>| {
+            commit.rows.push((Table::Meta, scope.meta(key), value));
+        };
+        put(rows::POSITIONS, serde_json::to_vec(&book.positions).ok());
+        put(rows::TOTALS, serde_json::to_vec(&book.totals).ok());
+        if scope == Scope::Live {
+            put(rows::CURSORS, serde_json::to_vec(&book.cursors).ok());
+        }
+    }
+}

@@ -1,0 +1,551 @@
+//! The coordinator: reads ahead, hands blocks out, closes cycles, and commits them one behind the other.
+//!
+//! Everything that happens follows from `Pipeline::advance`, which is called after every message and does whatever can
+//! be done by then; so the order in which messages arrive changes when things happen, never what.
+//! Group commit without a timer: a cycle closes when the commit before it is durable and nothing more waits to be read,
+//! or when it is full.
+
+use super::assemble::Book;
+use super::cycle::{Cycle, Phase};
+use super::failure::Failure;
+use super::ledger::Ledger;
+use super::message::{Actor, Address, Envelope, Message};
+use super::program::Program;
+use super::reading::PartitionRun;
+use super::shard::{ShardOutput, ShardTask};
+use super::worker::{ApplyTask, BlockReport, IdTask};
+use crate::decode::{IdForm, Refusal};
+use crate::label::Cause;
+use crate::label::outbox::Place;
+use crate::source::Block;
+use crate::state::{SHARDS, View};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// How the engine runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Number of workers.
+    pub workers: usize,
+    /// Most bytes of input in one commit.
+    pub cycle_bytes_max: u64,
+    /// Bytes of one block.
+    pub block_bytes: usize,
+    /// Stop at the end of the sources.
+    pub until_end: bool,
+    /// Most bytes of working state.
+    pub memory_max_bytes: u64,
+    /// Keys of a shard in one commit of a sweep.
+    pub sweep_keys: usize,
+}
+
+/// One sink.
+pub(super) struct SinkRun {
+    pub(super) name: String,
+    /// First place that it has not got.
+    pub(super) cursor: Place,
+    busy: bool,
+}
+
+/// Where the engine stands, for people.
+#[derive(Clone, Copy, Debug)]
+pub struct Status {
+    /// Changes applied since the state was made.
+    pub changes: u64,
+    /// Images that rules refused since the state was made.
+    pub bad_images: u64,
+    /// Changes applied since start.
+    pub changes_since_start: u64,
+    /// Transitions made.
+    pub transitions: u64,
+    /// The last durable commit.
+    pub commit: u64,
+    /// Bytes applied, of all partitions.
+    pub bytes_read: u64,
+    /// Bytes known to be there.
+    pub bytes_known: u64,
+}
+
+/// The coordinator.
+pub struct Pipeline {
+    pub(super) program: Arc<Program>,
+    pub(super) settings: Settings,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) partitions: Vec<PartitionRun>,
+    pub(super) sinks: Vec<SinkRun>,
+    pub(super) book: Book,
+    pub(super) view: Arc<View>,
+    pub(super) cycle: Cycle,
+    outputs: Vec<ShardOutput>,
+    pub(super) held: VecDeque<Block>,
+    in_flight: bool,
+    /// No more input: why.
+    pub(super) stopping: Option<Result<(), Failure>>,
+    outcome: Option<Result<(), Failure>>,
+    pub(super) wake: bool,
+    changes_at_start: u64,
+    /// The open cycle is too large to be finished before the stop: it is dropped and read again at the next start.
+    abandon: bool,
+}
+
+/// Most bytes of an open cycle that a stop still commits.
+const STOP_BYTES_MAX: u64 = 8 << 20;
+
+impl Pipeline {
+    /// A coordinator that goes on from `view`.
+    #[must_use]
+    pub fn new(
+        program: Arc<Program>,
+        settings: Settings,
+        ledger: Arc<Ledger>,
+        view: Arc<View>,
+        book: Book,
+    ) -> Self {
+        let partitions = book.positions.partitions.iter().zip(&program.partitions);
+        let partitions = partitions
+            .map(|((partition, position), source)| PartitionRun {
+                source: *source,
+                partition: partition.clone(),
+                applied: *position,
+                next: *position,
+                until: u64::MAX,
+                reading: false,
+                at_end: false,
+            })
+            .collect();
+        let sinks = book.cursors.iter().map(|(name, cursor)| SinkRun {
+            name: name.clone(),
+            cursor: *cursor,
+            busy: false,
+        });
+        let sinks = sinks.collect();
+        let cycle = Cycle::new(settings.workers);
+        let changes_at_start = book.totals.changes;
+        Self {
+            program,
+            settings,
+            ledger,
+            partitions,
+            sinks,
+            book,
+            view,
+            cycle,
+            outputs: Vec::new(),
+            held: VecDeque::new(),
+            in_flight: false,
+            stopping: None,
+            outcome: None,
+            wake: false,
+            changes_at_start,
+            abandon: false,
+        }
+    }
+
+    /// How it ended, once it has.
+    pub fn outcome(&mut self) -> Option<Result<(), Failure>> {
+        self.outcome.take()
+    }
+
+    /// Where it stands, for people.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let totals = &self.book.totals;
+        Status {
+            changes: totals.changes,
+            bad_images: totals.bad_images,
+            changes_since_start: totals.changes.saturating_sub(self.changes_at_start),
+            transitions: totals.transitions,
+            commit: self.view.commit(),
+            bytes_read: self.partitions.iter().map(|p| p.applied).sum(),
+            bytes_known: self.partitions.iter().map(|p| p.partition.first_size.max(p.applied)).sum(),
+        }
+    }
+
+    /// Totals and nanoseconds by stage (summed over threads), for benchmarks.
+    #[must_use]
+    pub fn stats(&self) -> serde_json::Value {
+        serde_json::json!({
+            "stage_ns": self.book.stage_ns,
+            "commits": self.view.commit(),
+            "totals": self.book.totals,
+            "working_bytes": self.book.working_bytes(),
+        })
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.outcome.is_some()
+    }
+
+    fn take(&mut self, message: Message, now: i64, out: &mut Vec<Envelope>) -> Result<(), Failure> {
+        match message {
+            Message::Block(block) => self.block(block),
+            Message::Decoded(report) => self.decoded(report),
+            Message::Published(published) => {
+                self.cycle.published.push(*published);
+                self.cycle.waiting -= 1;
+                if self.cycle.waiting == 0 {
+                    self.enter(out)?;
+                }
+            }
+            Message::Entered { mut duplicates, ids } => {
+                self.cycle.duplicates.append(&mut duplicates);
+                if !ids.is_empty() {
+                    self.cycle.ledger_rows.push(ids);
+                }
+                self.cycle.waiting -= 1;
+                if self.cycle.waiting == 0 {
+                    self.entered(now, out)?;
+                }
+            }
+            Message::Applied(applied) => {
+                self.book.applied(&applied, self.settings.memory_max_bytes)?;
+                self.outputs.extend(applied.shards);
+                self.cycle.waiting -= 1;
+                if self.cycle.waiting == 0 {
+                    self.commit(out);
+                }
+            }
+            Message::Durable(view) => {
+                self.in_flight = false;
+                self.view = view;
+            }
+            Message::Folded(view) if view.commit() >= self.view.commit() => self.view = view,
+            Message::Delivered { sink, cursor, .. } => {
+                if let Some(sink) = self.sinks.get_mut(sink) {
+                    sink.busy = false;
+                    sink.cursor = cursor;
+                }
+            }
+            Message::Tick => self.wake = true,
+            Message::Stop => {
+                self.held.clear();
+                self.stopping.get_or_insert(Ok(()));
+                self.abandon = self.cycle.phase == Phase::Collect && self.cycle.bytes > STOP_BYTES_MAX;
+            }
+            Message::Failed(failure) => return Err(*failure),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn decoded(&mut self, mut report: BlockReport) {
+        let producer = self.partitions.get(report.partition).map(|p| p.source);
+        let producer = producer.and_then(|s| self.program.sources.get(s)).map(|s| s.producer.clone());
+        if let (Some((form, position)), Some(producer)) = (report.form, producer) {
+            let form = form_name(form);
+            let fixed = self.book.positions.id_forms.entry(producer).or_insert_with(|| form.to_owned());
+            if fixed != form && report.refusal.as_ref().is_none_or(|r| r.position > position) {
+                report.refusal = Some(form_changed(fixed, form, position));
+            }
+        }
+        self.cycle.report(report);
+    }
+
+    /// Does whatever can be done now.
+    fn advance(&mut self, now: i64, out: &mut Vec<Envelope>) -> Result<(), Failure> {
+        if !self.in_flight {
+            // The view holds every timer there is.
+            self.book.refresh_timers(&self.view, now)?;
+        }
+        if self.book.sweep.is_some() {
+            // Told to stop, the sweep waits as it is; nothing else may be evaluated before it is done.
+            if self.stopping.is_none() {
+                self.sweep_on(now, out);
+            }
+            self.deliver(out);
+            self.finish(out);
+            return Ok(());
+        }
+        if self.abandon && self.cycle.decoding() == 0 {
+            self.abandon = false;
+            self.cycle = Cycle::new(self.settings.workers);
+            out.extend((0..self.settings.workers).map(|w| Message::Discard.to(Address::Worker(w))));
+        }
+        self.hand_out(out);
+        self.read_on(out);
+        if self.cycle.phase == Phase::Collect && self.cycle.decoding() == 0 && self.should_close(now) {
+            if self.cycle.refusals.is_empty() {
+                self.all(Phase::Publish, out, |_| Message::Publish);
+            } else {
+                self.cut(out);
+            }
+        }
+        self.deliver(out);
+        self.finish(out);
+        Ok(())
+    }
+
+    /// Does the next slices of a sweep; sources wait.
+    fn sweep_on(&mut self, now: i64, out: &mut Vec<Envelope>) {
+        let idle = self.cycle.phase == Phase::Collect && !self.in_flight;
+        let Some(sweep) = self.book.sweep.as_ref().filter(|_| idle) else { return };
+        let slices = sweep.slices(self.settings.sweep_keys);
+        let mut tasks: BTreeMap<usize, Vec<ShardTask>> = BTreeMap::new();
+        for (shard, slice) in slices {
+            let task = ShardTask { shard, sweep: Some(slice), ..ShardTask::default() };
+            tasks.entry(shard % self.settings.workers).or_default().push(task);
+        }
+        let (commit, now) = self.book.begin(self.view.commit(), now);
+        self.hand_tasks(tasks, (commit, now), out);
+    }
+
+    pub(super) fn full(&self) -> bool {
+        self.cycle.bytes >= self.settings.cycle_bytes_max || !self.cycle.refusals.is_empty()
+    }
+
+    fn should_close(&self, now: i64) -> bool {
+        if self.in_flight {
+            return false;
+        }
+        if self.full() {
+            return true;
+        }
+        let something = !self.cycle.tasks.is_empty() || self.book.has_due(now) || self.cursors_wait();
+        something && self.quiet()
+    }
+
+    /// Delivered rows of the outbox wait to be cleared, and nothing else will come along to take them with it.
+    fn cursors_wait(&self) -> bool {
+        let ending = self.stopping.is_some() || self.settings.until_end;
+        ending && self.book.has_delivered(self.delivered())
+    }
+
+    /// Everything before this place is delivered everywhere.
+    fn delivered(&self) -> Place {
+        self.sinks.iter().map(|s| s.cursor).min().unwrap_or(Place { commit: u64::MAX, index: 0 })
+    }
+
+    fn all(&mut self, phase: Phase, out: &mut Vec<Envelope>, message: impl Fn(usize) -> Message) {
+        self.cycle.phase = phase;
+        self.cycle.waiting = self.settings.workers;
+        out.extend((0..self.settings.workers).map(|worker| message(worker).to(Address::Worker(worker))));
+    }
+
+    /// Voids the cycle: its blocks are decoded again, cut before the refused messages; then the host stops.
+    fn cut(&mut self, out: &mut Vec<Envelope>) {
+        let first = self.cycle.refusals.iter().next().map(|(p, r)| (*p, r.clone()));
+        if let Some((partition, refusal)) = first {
+            let run = self.partitions.get(partition);
+            let source = run.and_then(|p| self.program.sources.get(p.source));
+            self.stopping.get_or_insert(Err(Failure::Refused {
+                source_name: source.map_or_else(String::new, |s| s.name.clone()),
+                partition: run.map_or_else(String::new, |p| p.partition.name.clone()),
+                refusal,
+            }));
+        }
+        self.held.clear();
+        out.extend((0..self.settings.workers).map(|w| Message::Discard.to(Address::Worker(w))));
+        self.again(out);
+    }
+
+    fn again(&mut self, out: &mut Vec<Envelope>) {
+        let tasks = self.cycle.again();
+        let bytes = std::mem::take(&mut self.cycle.bytes);
+        self.cycle = Cycle::new(self.settings.workers);
+        for task in tasks {
+            let worker = self.cycle.admit(task.clone());
+            out.push(Message::Decode(task).to(Address::Worker(worker)));
+        }
+        self.cycle.bytes = bytes; // the cycle stays full: nothing is added to it
+    }
+
+    /// All workers have handed over: do the rules fit, and were ids sent twice?
+    fn enter(&mut self, out: &mut Vec<Envelope>) -> Result<(), Failure> {
+        self.check_fits()?;
+        let ids: Vec<_> =
+            self.cycle.published.iter_mut().map(|p| Arc::new(std::mem::take(&mut p.ids))).collect();
+        self.book.ids.clone_from(&ids);
+        let owners = self.settings.workers;
+        self.all(Phase::Enter, out, |owner| Message::Enter(IdTask { ids: ids.clone(), owner, owners }));
+        Ok(())
+    }
+
+    /// A rule that refuses most of what it is given does not fit its tables: better to stop than to hold no sums.
+    fn check_fits(&self) -> Result<(), Failure> {
+        for ((rule, table), (images, bad)) in &self.cycle.counters().fits {
+            if *images < 100 || bad * 2 <= *images {
+                continue;
+            }
+            let name = self.program.rules.get(*rule).map_or("", |r| r.name.as_str());
+            let plan = self.program.sources.first().and_then(|s| s.plan.tables.get(*table));
+            let last = self.cycle.published.iter().flat_map(|p| &p.quarantine).rfind(|b| b.rule == name);
+            return Err(Failure::BadImages {
+                rule: name.to_owned(),
+                table: plan.map_or_else(String::new, |t| t.table.clone()),
+                images: *images,
+                bad: *bad,
+                code: last.map_or("", |b| b.code),
+                message: last.map_or_else(String::new, |b| b.message.clone()),
+            });
+        }
+        Ok(())
+    }
+
+    fn entered(&mut self, now: i64, out: &mut Vec<Envelope>) -> Result<(), Failure> {
+        if self.cycle.phase == Phase::Withdraw {
+            self.again(out);
+            return Ok(());
+        }
+        if self.cycle.duplicates.is_empty() {
+            return self.apply(now, out);
+        }
+        let (ids, owners) = (self.book.ids.clone(), self.settings.workers);
+        self.all(Phase::Withdraw, out, |owner| Message::Withdraw(IdTask { ids: ids.clone(), owner, owners }));
+        Ok(())
+    }
+
+    /// The barrier is passed: shards may be touched.
+    fn apply(&mut self, now: i64, out: &mut Vec<Envelope>) -> Result<(), Failure> {
+        let (commit, now) = self.book.begin(self.view.commit(), now);
+        let mut tasks: BTreeMap<usize, Vec<ShardTask>> = BTreeMap::new();
+        let mut due = self.book.due(now);
+        for shard in 0..SHARDS {
+            let mut task = ShardTask {
+                shard,
+                deltas: self.program.entities.iter().map(|_| Vec::new()).collect(),
+                due: due.remove(&shard).unwrap_or_default(),
+                sweep: None,
+            };
+            for published in &mut self.cycle.published {
+                let Some(of_shard) = published.deltas.get_mut(shard) else { continue };
+                for (buffers, buffer) in task.deltas.iter_mut().zip(of_shard) {
+                    if !buffer.is_empty() {
+                        buffers.push(std::mem::take(buffer));
+                    }
+                }
+            }
+            if !task.due.is_empty() || task.deltas.iter().any(|buffers| !buffers.is_empty()) {
+                tasks.entry(shard % self.settings.workers).or_default().push(task);
+            }
+        }
+        self.hand_tasks(tasks, (commit, now), out);
+        Ok(())
+    }
+
+    fn hand_tasks(
+        &mut self,
+        tasks: BTreeMap<usize, Vec<ShardTask>>,
+        (commit, now): (u64, i64),
+        out: &mut Vec<Envelope>,
+    ) {
+        let causes = Arc::new(vec![self.cause(); self.program.rules.len()]);
+        self.cycle.phase = Phase::Apply;
+        self.cycle.waiting = tasks.len();
+        for (worker, shards) in tasks {
+            let (causes, view) = (causes.clone(), self.view.clone());
+            let task = ApplyTask { commit, now, causes, shards, view };
+            out.push(Message::Apply(Box::new(task)).to(Address::Worker(worker)));
+        }
+        if self.cycle.waiting == 0 {
+            self.commit(out);
+        }
+    }
+
+    /// A rule is in catch-up until every partition has reached the end that it had at first.
+    fn cause(&self) -> Cause {
+        let behind = self.partitions.iter().any(|p| p.applied < p.partition.first_size);
+        if behind { Cause::Catchup } else { Cause::Change }
+    }
+
+    fn commit(&mut self, out: &mut Vec<Envelope>) {
+        for (partition, end) in self.cycle.ends() {
+            if let Some(run) = self.partitions.get_mut(partition) {
+                run.applied = end;
+            }
+        }
+        let mut cycle = std::mem::replace(&mut self.cycle, Cycle::new(self.settings.workers));
+        let outputs = std::mem::take(&mut self.outputs);
+        let commit = self.assemble(&mut cycle, outputs);
+        self.in_flight = true;
+        out.push(Message::Commit(Box::new(commit)).to(Address::Committer));
+    }
+
+    fn deliver(&mut self, out: &mut Vec<Envelope>) {
+        if matches!(self.stopping, Some(Ok(()))) {
+            return; // told to stop: the outbox keeps the rest for the next start
+        }
+        for (number, sink) in self.sinks.iter_mut().enumerate() {
+            if !sink.busy && self.book.waits_for(sink.cursor, self.view.commit()) {
+                sink.busy = true;
+                out.push(Message::Deliver(self.view.clone()).to(Address::Sink(number)));
+            }
+        }
+    }
+
+    fn finish(&mut self, out: &mut Vec<Envelope>) {
+        let sweeping = self.book.sweep.is_some();
+        let ending = self.stopping.is_some() || (self.settings.until_end && !sweeping);
+        let idle = self.cycle.phase == Phase::Collect
+            && self.cycle.tasks.is_empty()
+            && !self.in_flight
+            && self.quiet()
+            && !self.partitions.iter().any(|p| p.reading)
+            && !self.sinks.iter().any(|s| s.busy);
+        if ending && idle && (sweeping || !self.cursors_wait()) && self.outcome.is_none() {
+            let seen = if self.stopping.is_some() { Ok(()) } else { self.check_seen() };
+            self.end(seen, out);
+        }
+    }
+
+    /// At the end of the sources every rule must have seen at least one of its tables.
+    fn check_seen(&self) -> Result<(), Failure> {
+        let seen = &self.book.totals.tables;
+        if self.book.totals.changes == 0 {
+            return Ok(()); // an empty log says nothing about a rule
+        }
+        for rule in &self.program.rules {
+            let mut tables = rule.compiled.manifest.tables.iter().map(|t| t.table.as_str());
+            if !tables.clone().any(|table| seen.contains_key(table)) {
+                let tables: Vec<&str> = tables.by_ref().collect();
+                return Err(Failure::TablesNotSeen { rule: rule.name.clone(), tables: tables.join(", ") });
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, result: Result<(), Failure>, out: &mut Vec<Envelope>) {
+        self.outcome = Some(match (result, self.stopping.take()) {
+            (Ok(()), Some(stopped)) => stopped,
+            (result, _) => result,
+        });
+        let sources = (0..self.program.sources.len()).map(Address::Source);
+        let workers = (0..self.settings.workers).map(Address::Worker);
+        let sinks = (0..self.sinks.len()).map(Address::Sink);
+        let everyone = sources.chain(workers).chain(sinks).chain([Address::Committer]);
+        out.extend(everyone.map(|to| Message::Stop.to(to)));
+    }
+}
+
+fn form_name(form: IdForm) -> &'static str {
+    match form {
+        IdForm::Gtid => "gtid",
+        IdForm::Position => "position",
+        IdForm::None => "none",
+    }
+}
+
+fn form_changed(fixed: &str, form: &str, position: u64) -> Refusal {
+    Refusal {
+        code: "id-form-changed",
+        position,
+        table: String::new(),
+        message: format!(
+            "change ids of this producer have the form `{fixed}`, this message has `{form}`: re-sent changes could \
+             not be recognised; set the producer's output options as they were, or give the source a new `producer`"
+        ),
+    }
+}
+
+impl Actor for Pipeline {
+    fn step(&mut self, message: Message, now: i64, out: &mut Vec<Envelope>) {
+        if self.outcome.is_some() {
+            return;
+        }
+        let done = self.take(message, now, out).and_then(|()| self.advance(now, out));
+        if let Err(failure) = done {
+            self.end(Err(failure), out);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Why the engine stops, and the one place that says what an error means for it.
+
+use crate::decode::Refusal;
+use crate::rule::RuleError;
+use crate::sink::SinkError;
+use crate::source::SourceError;
+use crate::state::StoreError;
+
+/// Why the engine stops.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// A source cannot be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A message that cannot be applied exactly; everything before it is committed.
+    #[error(
+        "{code}: source {source_name}, {partition} at byte {position}{table}: {message}\n\
+         everything before it is committed; the host stops here because on_refusal = \"stop\"",
+        code = refusal.code, position = refusal.position, message = refusal.message,
+        table = if refusal.table.is_empty() { String::new() } else { format!(", table {}", refusal.table) }
+    )]
+    Refused {
+        /// Name of the source.
+        source_name: String,
+        /// Partition.
+        partition: String,
+        /// What and why.
+        refusal: Refusal,
+    },
+    /// The state cannot be written or read: nothing of the open commit is kept.
+    #[error("{0}\nthe commit that was open is not applied; it is read again at the next start")]
+    State(#[from] StoreError),
+    /// A sink cannot take messages.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// A rule cannot run at all.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
+    /// Too many images of a rule are bad: it does not fit the data.
+    #[error(
+        "rule-does-not-fit: rule {rule} refused {bad} of {images} images of {table}, the last one with {code}: {message}\n\
+         nothing of this was committed; mend the rule or the table's name and columns in it"
+    )]
+    BadImages {
+        /// Name of the rule.
+        rule: String,
+        /// Table.
+        table: String,
+        /// Images in the cycle.
+        images: u64,
+        /// Bad ones among them.
+        bad: u64,
+        /// Code of the last one.
+        code: &'static str,
+        /// Its message.
+        message: String,
+    },
+    /// The sources ended and none of a rule's tables was in them.
+    #[error(
+        "tables-not-seen: rule {rule} reads {tables}, and the sources have no change of any of them; \
+         look at the names in the rule and at what the producer captures (everything else is committed)"
+    )]
+    TablesNotSeen {
+        /// Name of the rule.
+        rule: String,
+        /// Its tables.
+        tables: String,
+    },
+    /// The working state does not fit in memory.
+    #[error(
+        "memory-limit: the working state takes {used} bytes, state.memory_max_bytes is {limit}; \
+         everything committed is kept: raise the limit and start again"
+    )]
+    Memory {
+        /// Bytes in use.
+        used: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The engine contradicts itself; nothing further is written.
+    #[error("internal: {0}; nothing further was written, please report this")]
+    Internal(String),
+}

@@ -1,0 +1,201 @@
+//! Legs → contributions → the cycle's buffers: runs every rule over a decoded block and groups what it says by key.
+
+use super::failure::Failure;
+use super::program::{LiveRule, Program, TableBinding, Target};
+use super::worker::{BadImage, Published};
+use crate::aggregate::value;
+use crate::change::{Sign, legs};
+use crate::decode::{ColumnBuffer, Decoded, ImageBatch, Side, Values};
+use crate::registry::KeyType;
+use crate::rule::{Contributions, Mapper};
+use crate::state::{key_hash, shard_of};
+use retag_abi::contribution::{KeyEntry, Record};
+
+/// The map side of one worker: a warm instance per rule, and scratch memory.
+pub(super) struct Gather {
+    mappers: Vec<Mapper>,
+    contributions: Contributions,
+    rows: Vec<u32>,
+    value: Vec<u8>,
+}
+
+impl Gather {
+    pub(super) fn new(program: &Program) -> Result<Self, Failure> {
+        let mappers: Result<Vec<_>, _> = program.rules.iter().map(|r| r.compiled.mapper()).collect();
+        Ok(Self { mappers: mappers?, contributions: Contributions::default(), rows: vec![], value: vec![] })
+    }
+
+    /// Runs every rule over the images of a block whose changes are not `known`.
+    pub(super) fn block(
+        &mut self,
+        program: &Program,
+        decoded: &Decoded,
+        known: &[bool],
+        partition: usize,
+        cycle: &mut Published,
+    ) -> Result<(), Failure> {
+        for batch in decoded.batches.iter().filter(|b| b.rows() > 0) {
+            legs(batch, known, &mut self.rows);
+            if self.rows.is_empty() {
+                continue;
+            }
+            for (n, (rule, mapper)) in program.rules.iter().zip(&mut self.mappers).enumerate() {
+                let Some(Some(binding)) = rule.tables.get(batch.table) else { continue };
+                self.contributions.clear();
+                mapper.map(binding.table, batch, &binding.columns, &self.rows, &mut self.contributions)?;
+                let images = self.rows.len() as u64;
+                cycle.counters.images += images;
+                cycle.counters.null_keys += self.contributions.null_keys;
+                let fits = cycle.counters.fits.entry((n, batch.table)).or_default();
+                fits.0 += images;
+                fits.1 += self.contributions.bad.len() as u64;
+                let context = Context { program, rule, binding, batch };
+                context.add(&self.contributions, &mut self.value, cycle)?;
+                context.quarantine(&self.contributions, decoded, partition, cycle);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One rule over one batch.
+struct Context<'a> {
+    program: &'a Program,
+    rule: &'a LiveRule,
+    binding: &'a TableBinding,
+    batch: &'a ImageBatch,
+}
+
+impl Context<'_> {
+    fn add(&self, from: &Contributions, scratch: &mut Vec<u8>, cycle: &mut Published) -> Result<(), Failure> {
+        let lost = || Failure::Internal("a checked contribution does not fit its batch".into());
+        let entity = usize::from(self.rule.entity);
+        let name = &self.program.entities.get(entity).ok_or_else(lost)?.name;
+        let key_column = self.batch.columns.get(self.binding.key).ok_or_else(lost)?;
+        let mut keys = ComputedKeys { entries: &from.keys, row: 0, start: 0 };
+        let mut key = KeyBytes::default();
+        let mut last_key = KeyBytes::default();
+        let (mut shard, mut entry, mut last) = (0, 0, None);
+        for record in &from.records {
+            if last != Some((record.row, record.key)) {
+                if record.key == 0 {
+                    key.of_row(self.rule.key, key_column, record.row);
+                } else {
+                    key.of_entry(self.rule.key, keys.find(record).ok_or_else(lost)?, &from.heap);
+                }
+                // Both legs of an update mostly have one key: then the entry is known.
+                if last.is_none() || key.bytes() != last_key.bytes() {
+                    let hash = key_hash(name, key.bytes());
+                    shard = shard_of(hash);
+                    let buffer = cycle.deltas.get_mut(shard).and_then(|s| s.get_mut(entity));
+                    entry = buffer.ok_or_else(lost)?.entry(hash, key.bytes());
+                    std::mem::swap(&mut key, &mut last_key);
+                }
+                last = Some((record.row, record.key));
+            }
+            let buffer = cycle.deltas.get_mut(shard).and_then(|s| s.get_mut(entity)).ok_or_else(lost)?;
+            let side = self.batch.sides.get(record.row as usize).copied().ok_or_else(lost)?;
+            let sign = Sign::of(side);
+            let aggregate = self.rule.aggregates.get(usize::from(record.aggregate)).ok_or_else(lost)?;
+            let heap = heap_of(record, &from.heap);
+            match self.rule.targets.get(usize::from(record.aggregate)).copied().ok_or_else(lost)? {
+                Target::Linear(column) => {
+                    let number = value::number(aggregate.value, record.value, heap);
+                    buffer.add(entry, column, sign.apply(aggregate.kind.amount(number)));
+                }
+                Target::Set(set) => {
+                    scratch.clear();
+                    if let Some(value_type) = aggregate.value {
+                        value::comparable(value_type, record.value, heap, scratch);
+                    }
+                    buffer.count(entry, set, scratch, sign as i8);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn quarantine(&self, from: &Contributions, decoded: &Decoded, partition: usize, cycle: &mut Published) {
+        let source = self.program.partitions.get(partition).and_then(|s| self.program.sources.get(*s));
+        let table = source.and_then(|s| s.plan.tables.get(self.batch.table)).map(|t| t.table.clone());
+        for bad in &from.bad {
+            let change =
+                self.batch.changes.get(bad.row as usize).and_then(|c| decoded.changes.get(*c as usize));
+            let after = self.batch.sides.get(bad.row as usize) == Some(&Side::After);
+            cycle.quarantine.push(BadImage {
+                rule: self.rule.name.clone(),
+                code: bad.code,
+                message: bad.message.clone(),
+                table: table.clone().unwrap_or_default(),
+                source: source.map_or_else(String::new, |s| s.name.clone()),
+                partition,
+                position: change.map_or(0, |c| c.position),
+                image: if after { "after" } else { "before" },
+            });
+        }
+    }
+}
+
+/// The list of computed keys, walked beside the records: both are ordered by row.
+struct ComputedKeys<'a> {
+    entries: &'a [KeyEntry],
+    row: u32,
+    start: usize,
+}
+
+impl<'a> ComputedKeys<'a> {
+    fn find(&mut self, record: &Record) -> Option<&'a KeyEntry> {
+        if self.row != record.row {
+            let rest = self.entries.get(self.start..)?;
+            self.start += rest.iter().take_while(|e| e.row < record.row).count();
+            self.row = record.row;
+        }
+        let entry = self.entries.get(self.start + usize::from(record.key) - 1)?;
+        (entry.row == record.row && entry.n == record.key).then_some(entry)
+    }
+}
+
+/// A key's bytes, in place for numbers.
+#[derive(Default)]
+struct KeyBytes(Vec<u8>);
+
+impl KeyBytes {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    #[allow(clippy::cast_sign_loss)] // bits are taken on purpose
+    fn of_row(&mut self, key: KeyType, column: &ColumnBuffer, row: u32) {
+        let row = row as usize;
+        self.0.clear();
+        match &column.values {
+            Values::U64(values) => {
+                self.0.extend_from_slice(&key.number(values.get(row).copied().unwrap_or(0)));
+            }
+            Values::I64(values) => {
+                self.0.extend_from_slice(&key.number(values.get(row).copied().unwrap_or(0) as u64));
+            }
+            _ => self.0.extend_from_slice(column.heap_row(row)),
+        }
+    }
+
+    fn of_entry(&mut self, key: KeyType, entry: &KeyEntry, heap: &[u8]) {
+        self.0.clear();
+        match key {
+            KeyType::U64 | KeyType::I64 => self.0.extend_from_slice(&key.number(entry.value)),
+            KeyType::Text | KeyType::Bytes => {
+                let at = usize::try_from(entry.value).unwrap_or(usize::MAX);
+                let bytes = heap.get(at..).and_then(|h| h.get(..usize::from(entry.length)));
+                self.0.extend_from_slice(bytes.unwrap_or(&[]));
+            }
+        }
+    }
+}
+
+fn heap_of<'a>(record: &Record, heap: &'a [u8]) -> &'a [u8] {
+    if heap.is_empty() {
+        return &[];
+    }
+    let (offset, length) = retag_abi::unpack(record.value);
+    heap.get(offset as usize..).and_then(|h| h.get(..length as usize)).unwrap_or(&[])
+}

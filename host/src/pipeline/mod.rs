@@ -1,0 +1,24 @@
+//! The engine: owns workers, commits and back-pressure; knows every stage and contains none of their logic.
+//!
+//! A deterministic state machine ([`message::Actor`]s that turn one message into others) with two drivers: [`threads`]
+//! runs it for real, the seeded scheduler of the simulation runs it on one thread in any order. Nothing here but the
+//! drivers knows what time it is.
+
+pub mod assemble;
+pub mod coordinator;
+mod cycle;
+pub mod failure;
+mod gather;
+pub mod ledger;
+pub mod message;
+pub mod parts;
+pub mod program;
+mod reading;
+pub mod rebuild;
+pub mod rows;
+pub mod rules;
+pub mod setup;
+pub mod shard;
+pub mod sweep;
+pub mod threads;
+pub mod worker;

@@ -1,0 +1,97 @@
+//! Reading ahead: which partition is read next, how much may wait, and when nothing more is to come.
+
+use super::coordinator::Pipeline;
+use super::cycle::{Phase, whole};
+use super::message::{Address, Envelope, Message};
+use crate::source::{Block, Partition, Position};
+use std::sync::Arc;
+
+/// One partition.
+pub(super) struct PartitionRun {
+    pub(super) source: usize,
+    pub(super) partition: Partition,
+    /// Applied up to here (in the last assembled commit).
+    pub(super) applied: Position,
+    /// Read up to here.
+    pub(super) next: Position,
+    /// Read no further than this.
+    pub(super) until: Position,
+    pub(super) reading: bool,
+    pub(super) at_end: bool,
+}
+
+/// Blocks that may be read, waiting or being decoded at once, per worker.
+const BLOCKS_PER_WORKER: usize = 4;
+
+impl Pipeline {
+    /// Reads partition n no further than `until[n]`.
+    #[must_use]
+    pub fn bounded(mut self, until: &[Position]) -> Self {
+        for (number, partition) in self.partitions.iter_mut().enumerate() {
+            partition.until = until.get(number).copied().unwrap_or(0);
+            partition.at_end = partition.next >= partition.until;
+        }
+        self
+    }
+
+    /// Takes a block in; it waits until the cycle has room.
+    pub(super) fn block(&mut self, mut block: Block) {
+        let Some(partition) = self.partitions.get_mut(block.partition) else { return };
+        partition.reading = false;
+        partition.at_end = block.at_end;
+        if self.stopping.is_some() || block.start != partition.next {
+            return;
+        }
+        if block.end() > partition.until {
+            let length = usize::try_from(partition.until - block.start).unwrap_or(usize::MAX);
+            Arc::make_mut(&mut block.bytes).truncate(length);
+        }
+        partition.next = block.end();
+        partition.at_end |= partition.next >= partition.until;
+        if !block.bytes.is_empty() {
+            self.held.push_back(block);
+        }
+    }
+
+    /// Hands waiting blocks out while the cycle has room.
+    pub(super) fn hand_out(&mut self, out: &mut Vec<Envelope>) {
+        while self.cycle.phase == Phase::Collect && !self.full() {
+            let Some(block) = self.held.pop_front() else { break };
+            let task = whole(block);
+            let worker = self.cycle.admit(task.clone());
+            out.push(Message::Decode(task).to(Address::Worker(worker)));
+        }
+    }
+
+    /// Asks for more where there is more and room for it.
+    pub(super) fn read_on(&mut self, out: &mut Vec<Envelope>) {
+        let woken = std::mem::take(&mut self.wake);
+        if self.stopping.is_some() || self.book.outbox_is_full() {
+            return;
+        }
+        let reading = self.partitions.iter().filter(|p| p.reading).count();
+        let mut room = (BLOCKS_PER_WORKER * self.settings.workers)
+            .saturating_sub(self.held.len() + self.cycle.decoding() + reading);
+        let follow = woken && !self.settings.until_end;
+        // The partition that is furthest behind in bytes read goes first, so that all advance side by side.
+        let mut order: Vec<usize> = (0..self.partitions.len()).collect();
+        order.sort_by_key(|n| self.partitions.get(*n).map(|p| p.next));
+        for number in order {
+            let Some(p) = self.partitions.get_mut(number) else { continue };
+            if room == 0 || p.reading || (p.at_end && !follow) {
+                continue;
+            }
+            room -= 1;
+            p.reading = true;
+            let left = usize::try_from(p.until.saturating_sub(p.next)).unwrap_or(usize::MAX);
+            let bytes_max = self.settings.block_bytes.min(left);
+            let read = Message::Read { partition: number, offset: p.next, bytes_max };
+            out.push(read.to(Address::Source(p.source)));
+        }
+    }
+
+    /// Nothing more waits to be read.
+    pub(super) fn quiet(&self) -> bool {
+        self.held.is_empty() && (self.stopping.is_some() || self.partitions.iter().all(|p| p.at_end))
+    }
+}

@@ -1,0 +1,408 @@
+//! Which rules run: the configuration compared with what the state holds.
+//!
+//! The same namespace id goes on; another one, or a rule new to a state that has read something, needs history and is
+//! refused with the way out. The same namespace with other labels or parameters gets a new label generation.
+
+use super::program::{GenerationRun, LiveRule};
+use super::rows::Positions;
+use super::setup::Options;
+use super::sweep::{NO_SPACE, Pair};
+use crate::aggregate::{Aggregate, AggregateError};
+use crate::config::Config;
+use crate::label::Cause;
+use crate::registry::{Generation, GenerationState, KeyType, LabelNames, Namespace, Registry};
+use crate::rule::{CompiledRule, Limits, Manifest, ParamValues, RuleEngine, RuleError, RuleFile};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A rule that cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RulesError {
+    /// The file cannot be read.
+    #[error("rule {rule}: {path}: {error}; build it with `retag rule build` and put it there")]
+    Unreadable {
+        /// Rule.
+        rule: String,
+        /// File.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The file is no rule, or one that this host refuses.
+    #[error("rule {rule}: {path}: {error}")]
+    Refused {
+        /// Rule.
+        rule: String,
+        /// File.
+        path: PathBuf,
+        /// Why.
+        error: Box<RuleError>,
+    },
+    /// Kinds and features that are still to come.
+    #[error("rule {rule}: {error}")]
+    Aggregate {
+        /// Rule.
+        rule: String,
+        /// Why.
+        error: AggregateError,
+    },
+    /// The name in the file is another one.
+    #[error("rule {rule}: {path} holds the rule `{found}`; call the section [rules.{found}]")]
+    Name {
+        /// Name of the section.
+        rule: String,
+        /// File.
+        path: PathBuf,
+        /// Name in the manifest.
+        found: String,
+    },
+    /// Two rules have one entity with two key types.
+    #[error(
+        "rule {rule}: entity `{entity}` has keys of another type in this state; a state has one key type an entity"
+    )]
+    KeyType {
+        /// Rule.
+        rule: String,
+        /// Entity.
+        entity: String,
+    },
+    /// Two live rules have a label of one name.
+    #[error("rule {rule}: label `{label}` belongs to rule {other} already; rename one of them")]
+    LabelTaken {
+        /// Rule.
+        rule: String,
+        /// Label.
+        label: String,
+        /// The other rule.
+        other: String,
+    },
+    /// The rule's sums would lack everything before the stored positions.
+    #[error(
+        "needs-history: rule {rule} {what}, but this state has read its sources already and the rule's sums would lack \
+         everything before\n  namespace in the state: {stored}\n  namespace of the file: {file}\n\
+         start once with --rebuild {rule} to read its history from the start of the sources, or put the earlier file \
+         back"
+    )]
+    NeedsHistory {
+        /// Rule.
+        rule: String,
+        /// What is new about it.
+        what: &'static str,
+        /// Namespace id in the state.
+        stored: String,
+        /// Namespace id of the file.
+        file: String,
+    },
+    /// `--remove` of a rule that the configuration names.
+    #[error("--remove {rule}: take [rules.{rule}] out of the configuration first")]
+    StillConfigured {
+        /// Rule.
+        rule: String,
+    },
+    /// The state has a rule that the configuration does not name.
+    #[error(
+        "rule {rule} is in the state but not in the configuration; name it again, or start once with --remove {rule} \
+         to drop its sums and labels"
+    )]
+    Missing {
+        /// Rule.
+        rule: String,
+    },
+}
+
+/// The rules of a configuration, attached to a state.
+pub struct Attached {
+    /// The registry with them in it.
+    pub registry: Registry,
+    /// The registry or the spaces changed.
+    pub changed: bool,
+    /// Spaces that end.
+    pub dropped: Vec<u32>,
+    /// What runs (tables and targets still empty).
+    pub rules: Vec<LiveRule>,
+    /// Label generations that replace another one.
+    pub pairs: Vec<Pair>,
+}
+
+/// Attaches the configured rules.
+///
+/// # Errors
+/// The first rule that cannot run, by name.
+pub fn attach(
+    rules: &[Loaded],
+    options: &Options,
+    registry: Registry,
+    positions: &Positions,
+) -> Result<Attached, RulesError> {
+    let before = registry.clone();
+    let mut attached =
+        Attached { registry, changed: false, dropped: Vec::new(), rules: Vec::new(), pairs: Vec::new() };
+    detach(rules, options, &mut attached)?;
+    let fresh = positions.partitions.iter().all(|(_, position)| *position == 0);
+    for rule in rules {
+        let live = settle(&mut attached, rule.clone(), fresh)?;
+        attached.rules.push(live);
+    }
+    labels_are_unique(&attached)?;
+    attached.changed = attached.registry != before || !attached.dropped.is_empty();
+    Ok(attached)
+}
+
+/// A rule read from its file, compiled and checked.
+#[derive(Clone)]
+pub struct Loaded {
+    pub(super) name: String,
+    pub(super) compiled: Arc<CompiledRule>,
+    pub(super) aggregates: Vec<Aggregate>,
+    params: ParamValues,
+    pub(super) namespace_id: String,
+    label_id: String,
+}
+
+/// Reads the configured rules from their files.
+///
+/// # Errors
+/// The first rule that cannot run, by name.
+pub fn load_all(config: &Config) -> Result<Vec<Loaded>, RulesError> {
+    let engine = RuleEngine::new().map_err(|error| RulesError::Refused {
+        rule: String::new(),
+        path: PathBuf::new(),
+        error: Box::new(error),
+    })?;
+    let mut rules = Vec::new();
+    for (name, rule) in &config.rules {
+        let path = config.resolve(&rule.path);
+        let bytes = std::fs::read(&path).map_err(|error| RulesError::Unreadable {
+            rule: name.clone(),
+            path: path.clone(),
+            error,
+        })?;
+        rules.push(load(&engine, name, (path, bytes), &rule.params)?);
+    }
+    Ok(rules)
+}
+
+/// Compiles and checks the rule in `file` (its path for messages, its bytes).
+///
+/// # Errors
+/// Why it cannot run.
+pub fn load(
+    engine: &RuleEngine,
+    name: &str,
+    (path, bytes): (PathBuf, Vec<u8>),
+    params: &BTreeMap<String, serde_json::Value>,
+) -> Result<Loaded, RulesError> {
+    let refused = |error| {
+        let error = Box::new(error);
+        RulesError::Refused { rule: name.to_owned(), path: path.clone(), error }
+    };
+    let file = RuleFile::read(&bytes).map_err(refused)?;
+    if file.manifest.name != name {
+        let found = file.manifest.name.clone();
+        return Err(RulesError::Name { rule: name.to_owned(), path, found });
+    }
+    let mut aggregates = Vec::new();
+    for declared in &file.manifest.aggregates {
+        let aggregate = Aggregate::from_manifest(declared)
+            .map_err(|error| RulesError::Aggregate { rule: name.to_owned(), error })?;
+        aggregates.push(aggregate);
+    }
+    let limits = Limits::default();
+    let (namespace_id, label_id) = (file.namespace_id(&limits, ""), file.label_id());
+    let compiled = engine.compile(file, limits).map_err(refused)?;
+    let given = params.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    let params = compiled.params(&given).map_err(refused)?;
+    Ok(Loaded { name: name.to_owned(), compiled, aggregates, params, namespace_id, label_id })
+}
+
+/// Finds or makes the rule's namespace and label generation.
+fn settle(attached: &mut Attached, loaded: Loaded, fresh: bool) -> Result<LiveRule, RulesError> {
+    let manifest = loaded.compiled.manifest.clone();
+    let rule = loaded.name.clone();
+    let needs_history = |what, stored: &str| RulesError::NeedsHistory {
+        rule: rule.clone(),
+        what,
+        stored: stored.to_owned(),
+        file: loaded.namespace_id.clone(),
+    };
+    let registry = &mut attached.registry;
+    let namespace = match registry.namespace(&loaded.name) {
+        Some(stored) if stored.namespace_id == loaded.namespace_id => stored.space,
+        Some(stored) if !fresh => return Err(needs_history("has another map side", &stored.namespace_id)),
+        None if !fresh => return Err(needs_history("is new", "none")),
+        _ => {
+            drop_rule(registry, &loaded.name, &mut attached.dropped);
+            new_namespace(registry, &loaded, &manifest)?
+        }
+    };
+    let entity = registry.entity_of(namespace).map_or(0, |(number, _)| number);
+    let space = settle_generation(attached, &loaded, namespace, fresh);
+    let labels = u16::try_from(manifest.labels.len()).unwrap_or(u16::MAX);
+    let generation =
+        GenerationRun { space, live: true, labels, compiled: loaded.compiled.clone(), params: loaded.params };
+    Ok(LiveRule {
+        name: loaded.name,
+        compiled: loaded.compiled,
+        namespace,
+        entity,
+        key: KeyType::of(manifest.key).unwrap_or(KeyType::Bytes),
+        aggregates: loaded.aggregates,
+        targets: Vec::new(),
+        tables: Vec::new(),
+        generations: vec![generation],
+    })
+}
+
+/// Finds or makes the rule's label generation; one that differs from the live one is to be swept.
+fn settle_generation(attached: &mut Attached, loaded: &Loaded, namespace: u32, fresh: bool) -> u32 {
+    let registry = &mut attached.registry;
+    let entity = registry.entity_of(namespace).map_or(0, |(number, _)| number);
+    let params: BTreeMap<String, serde_json::Value> =
+        serde_json::from_str(loaded.params.canonical()).unwrap_or_default();
+    let wanted =
+        |g: &Generation| g.label_id == loaded.label_id && g.params == params && g.namespace == namespace;
+    let live = registry.live(&loaded.name).cloned();
+    if let Some(live) = live.as_ref().filter(|live| wanted(live)) {
+        // A change that was begun and taken back leaves a generation half swept.
+        let half = |g: &Generation| g.state == GenerationState::Sweeping && g.rule == loaded.name;
+        attached.dropped.extend(registry.generations.iter().filter(|g| half(g)).map(|g| g.space));
+        registry.generations.retain(|g| !half(g));
+        return live.space;
+    }
+    if fresh {
+        let space = new_generation(registry, loaded, namespace, params);
+        registry.live.insert(loaded.name.clone(), space);
+        return space;
+    }
+    // One that a crash left half swept goes on; one for other labels or parameters is dropped.
+    let half = |g: &&Generation| g.state == GenerationState::Sweeping && g.rule == loaded.name;
+    let half = registry.generations.iter().find(half).cloned();
+    let space = match &half {
+        Some(half) if wanted(half) => half.space,
+        other => {
+            if let Some(other) = other {
+                attached.dropped.push(other.space);
+                registry.generations.retain(|g| g.space != other.space);
+            }
+            new_generation(registry, loaded, namespace, params)
+        }
+    };
+    let old = live.unwrap_or_else(|| nothing(&loaded.name, namespace));
+    let cause = match &old {
+        old if old.namespace != namespace || old.space == NO_SPACE => Cause::Backfill,
+        old if old.label_id == loaded.label_id => Cause::Params,
+        _ => Cause::Swap,
+    };
+    if let Some(new) = registry.generations.iter_mut().find(|g| g.space == space) {
+        new.state = GenerationState::Sweeping;
+        attached.pairs.push(Pair { entity, old, new: new.clone(), cause });
+    }
+    space
+}
+
+/// The generation that a rule without labels so far comes from: no labels, number 0, which nothing has.
+fn nothing(rule: &str, namespace: u32) -> Generation {
+    Generation {
+        space: NO_SPACE,
+        rule: rule.to_owned(),
+        namespace,
+        revision: 0,
+        label_id: String::new(),
+        params: BTreeMap::new(),
+        labels: Vec::new(),
+        state: GenerationState::Retiring,
+    }
+}
+
+/// Attaches a namespace for the rule under a new number.
+pub(super) fn new_namespace(
+    registry: &mut Registry,
+    loaded: &Loaded,
+    manifest: &Manifest,
+) -> Result<u32, RulesError> {
+    let wrong = || RulesError::KeyType { rule: loaded.name.clone(), entity: manifest.entity.clone() };
+    let key = KeyType::of(manifest.key).ok_or_else(wrong)?;
+    let entity = registry.entity(&manifest.entity, key).ok_or_else(wrong)?;
+    let space = registry.new_space();
+    registry.namespaces.push(Namespace {
+        space,
+        rule: loaded.name.clone(),
+        namespace_id: loaded.namespace_id.clone(),
+        entity,
+        aggregates: manifest.aggregates.clone(),
+        key_column: manifest.tables.first().map_or_else(String::new, |t| t.key.clone()),
+    });
+    Ok(space)
+}
+
+fn new_generation(
+    registry: &mut Registry,
+    loaded: &Loaded,
+    namespace: u32,
+    params: BTreeMap<String, serde_json::Value>,
+) -> u32 {
+    let revision = registry.generations.iter().filter(|g| g.rule == loaded.name).map(|g| g.revision).max();
+    let space = registry.new_space();
+    let labels = loaded.compiled.manifest.labels.iter();
+    registry.generations.push(Generation {
+        space,
+        rule: loaded.name.clone(),
+        namespace,
+        revision: revision.unwrap_or(0) + 1,
+        label_id: loaded.label_id.clone(),
+        params,
+        labels: labels.map(|l| LabelNames { name: l.name.clone(), values: l.values.clone() }).collect(),
+        state: GenerationState::Ready,
+    });
+    space
+}
+
+/// Drops the rules that were asked to go; refuses where one is missing unasked.
+fn detach(rules: &[Loaded], options: &Options, attached: &mut Attached) -> Result<(), RulesError> {
+    let names: Vec<String> = attached.registry.namespaces.iter().map(|n| n.rule.clone()).collect();
+    for name in names.into_iter().filter(|name| !rules.iter().any(|r| r.name == *name)) {
+        if !options.remove.contains(&name) {
+            return Err(RulesError::Missing { rule: name });
+        }
+        // Its sums go at once; its labels by a sweep, so that everyone is told.
+        let registry = &mut attached.registry;
+        let namespace = registry.namespace(&name).map_or(NO_SPACE, |n| n.space);
+        let entity = registry.entity_of(namespace).map_or(0, |(number, _)| number);
+        if let Some(old) = registry.live(&name).cloned() {
+            attached.pairs.push(Pair { entity, old, new: nothing(&name, namespace), cause: Cause::Swap });
+        }
+        attached.dropped.push(namespace);
+        registry.namespaces.retain(|n| n.rule != name);
+    }
+    for name in &options.remove {
+        if rules.iter().any(|r| r.name == *name) {
+            return Err(RulesError::StillConfigured { rule: name.clone() });
+        }
+    }
+    Ok(())
+}
+
+fn drop_rule(registry: &mut Registry, name: &str, dropped: &mut Vec<u32>) {
+    dropped.extend(registry.namespaces.iter().filter(|n| n.rule == name).map(|n| n.space));
+    dropped.extend(registry.generations.iter().filter(|g| g.rule == name).map(|g| g.space));
+    registry.namespaces.retain(|n| n.rule != name);
+    registry.live.remove(name);
+    // Messages of a dropped generation may still wait in the outbox: its names stay.
+}
+
+fn labels_are_unique(attached: &Attached) -> Result<(), RulesError> {
+    let mut taken: BTreeMap<&str, &str> = BTreeMap::new();
+    for rule in &attached.rules {
+        for label in &rule.compiled.manifest.labels {
+            if let Some(other) = taken.insert(&label.name, &rule.name) {
+                return Err(RulesError::LabelTaken {
+                    rule: rule.name.clone(),
+                    label: label.name.clone(),
+                    other: other.to_owned(),
+                });
+            }
+        }
+    }
+    Ok(())
+}

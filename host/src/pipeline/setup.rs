@@ -1,0 +1,438 @@
+//! From a configuration and a state directory to an engine that is ready to run.
+//!
+//! The configuration decides which rules run; the state decides where reading goes on. Whatever the two disagree on is
+//! refused by name before anything is read.
+
+use super::assemble::Book;
+use super::coordinator::{Pipeline, Settings};
+use super::failure::Failure;
+use super::ledger::Ledger;
+use super::message::Address;
+use super::parts::{Deliverer, Reader, SharedView, Writer};
+use super::program::{Layout, LiveRule, Program, SourceProgram, TableBinding};
+use super::rows::{LOGS, POSITIONS, Positions, Scope};
+use super::rules::{Attached, Loaded, RulesError, attach, load_all};
+use super::sweep::{NO_SPACE, Pair, SLICE_KEYS, SWEEP, Stage, Sweep};
+use super::threads::Parts;
+use super::worker::Worker;
+use crate::aggregate::value::physical;
+use crate::config::{Config, SinkConfig, SourceConfig};
+use crate::decode::{ColumnType, Plan, PlannedColumn, TablePlan, boundary};
+use crate::registry::{META_KEY, Registry};
+use crate::sink::{Sink, SinkError, ndjson::Ndjson, table::Table as TableSink};
+use crate::source::files::{Files, discover};
+use crate::source::{Source, SourceError};
+use crate::state::ledger::{Id, LogTable, decode_ids};
+use crate::state::{Commit, FjallStore, StateDir, StateWriter, Store, StoreError, Table, View};
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Why an engine cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The state.
+    #[error(transparent)]
+    State(#[from] StoreError),
+    /// A source.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A sink.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// A rule.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
+    /// Anything that the engine says while it starts.
+    #[error(transparent)]
+    Failure(#[from] Failure),
+    /// A stored fact that does not read.
+    #[error("state-corrupt: {0} does not read; restore the state directory from a savepoint")]
+    Damaged(&'static str),
+    /// Labels change again while the last change is still being told.
+    #[error(
+        "the last change of labels is still being told; start once with the rules and parameters as they were then, \
+         afterwards change them again"
+    )]
+    SweepFirst,
+    /// Two partitions are one file.
+    #[error("same-file: {0} and {1} are one file, and would count twice; name it once")]
+    SameFile(String, String),
+    /// A sink that still has something to get is not configured.
+    #[error(
+        "sink-missing: sink {0} has not got everything of the outbox yet and is not configured; name it again, or start \
+         once with --drop-sink {0} to give up what it has not got"
+    )]
+    SinkMissing(String),
+    /// A rule to rebuild that the configuration does not have.
+    #[error("--rebuild {0}: there is no [rules.{0}] in the configuration")]
+    NoSuchRule(String),
+    /// The state has read a source that the configuration does not have.
+    #[error(
+        "source {0} was read into this state but is not configured; name it again, or use another state directory"
+    )]
+    SourceGone(String),
+}
+
+/// What the command line adds to the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Stop at the end of the sources.
+    pub until_end: bool,
+    /// Rules whose state may be dropped.
+    pub remove: Vec<String>,
+    /// Sinks that are no longer configured and may lose what they have not got.
+    pub drop_sinks: Vec<String>,
+}
+
+/// An engine that is ready to run.
+pub struct Engine {
+    /// The coordinator.
+    pub pipeline: Pipeline,
+    /// All other parts.
+    pub parts: Parts,
+    /// The latest durable view, for readers.
+    pub view: SharedView,
+    /// Random id of the state, and its epoch.
+    pub state_id: String,
+    /// Held as long as the engine runs.
+    pub dir: StateDir,
+}
+
+/// Opens everything.
+///
+/// # Errors
+/// The first thing that stands in the way, by name.
+pub fn open(config: &Config, options: &Options) -> Result<Engine, SetupError> {
+    let (dir, inputs) = inputs(config, options)?;
+    let state_id = dir.id().to_owned();
+    let (pipeline, parts, view) = build(inputs, options)?;
+    Ok(Engine { pipeline, parts, view, state_id, dir })
+}
+
+/// Opens the engine that reads the history of rule `rule` anew; `None` when there is nothing left to read.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_rebuild(config: &Config, options: &Options, rule: &str) -> Result<Option<Engine>, SetupError> {
+    let options = Options { until_end: true, ..options.clone() };
+    let (dir, inputs) = inputs(config, &options)?;
+    let state_id = dir.id().to_owned();
+    let built = super::rebuild::build(inputs, rule)?;
+    Ok(built.map(|(pipeline, parts, view)| Engine { pipeline, parts, view, state_id, dir }))
+}
+
+/// Opens what an engine is built from.
+fn inputs(config: &Config, options: &Options) -> Result<(StateDir, Inputs), SetupError> {
+    let dir = StateDir::open(&config.resolve(&config.state.dir))?;
+    let store: Arc<dyn Store> = Arc::new(FjallStore::open(&dir.store_path())?);
+    let (writer, view) = StateWriter::open(store)?;
+    let positions = discover_all(config, stored_positions(&view)?)?;
+    let mut sources = Vec::new();
+    for (name, source) in &config.sources {
+        let SourceConfig::Files { producer, hidden_columns, .. } = source;
+        let partitions: Vec<_> = positions.partitions.iter().map(|(p, _)| p.clone()).collect();
+        let files = Files::open(&config.folder, name, &partitions, boundary::transaction, options.until_end)?;
+        sources.push(SourceInput {
+            name: name.clone(),
+            producer: producer.clone().unwrap_or_else(|| name.clone()),
+            hidden_columns: hidden_columns.clone(),
+            reader: Box::new(files),
+        });
+    }
+    let mut sinks = Vec::new();
+    for (name, sink) in &config.sinks {
+        sinks.push((name.clone(), open_sink(config, name, sink)?));
+    }
+    let inputs = Inputs {
+        state: (dir.id().to_owned(), dir.epoch()),
+        writer,
+        view,
+        positions,
+        rules: load_all(config)?,
+        sources,
+        sinks,
+        settings: Settings {
+            workers: config.engine.workers,
+            cycle_bytes_max: config.engine.cycle_bytes_max,
+            block_bytes: config.engine.block_bytes,
+            until_end: options.until_end,
+            memory_max_bytes: config.state.memory_max_bytes,
+            sweep_keys: SLICE_KEYS,
+        },
+    };
+    Ok((dir, inputs))
+}
+
+/// A source that is opened.
+pub struct SourceInput {
+    /// Its name.
+    pub name: String,
+    /// Name of its producer.
+    pub producer: String,
+    /// Tables with columns that the producer hides.
+    pub hidden_columns: Vec<String>,
+    /// What reads it.
+    pub reader: Box<dyn Source>,
+}
+
+/// Everything that an engine is built from.
+pub struct Inputs {
+    /// Id and epoch of the state.
+    pub state: (String, u64),
+    /// The state's writer.
+    pub writer: StateWriter,
+    /// Its view.
+    pub view: Arc<View>,
+    /// Partitions with their positions.
+    pub positions: Positions,
+    /// Rules.
+    pub rules: Vec<Loaded>,
+    /// Sources, by name.
+    pub sources: Vec<SourceInput>,
+    /// Sinks, by name.
+    pub sinks: Vec<(String, Box<dyn Sink>)>,
+    /// How it runs.
+    pub settings: Settings,
+}
+
+/// Builds the parts of an engine.
+///
+/// # Errors
+/// Rules and state that disagree; a state that does not read; a sink that is another state's.
+pub fn build(inputs: Inputs, options: &Options) -> Result<(Pipeline, Parts, SharedView), SetupError> {
+    let Inputs { state, mut writer, view, positions, rules, sources, sinks, settings } = inputs;
+    let stored = view.row(Table::Meta, META_KEY)?;
+    let registry = Registry::read(stored.as_deref()).map_err(|_| SetupError::Damaged("the registry"))?;
+    let attached = attach(&rules, options, registry, &positions)?;
+
+    let sweep = next_sweep(&view, &attached)?;
+    let view = begin(&mut writer, &view, &positions, (&attached, sweep.as_ref()))?;
+    let program = Arc::new(program(&sources, &positions, attached));
+    let ledger = Arc::new(load_ledger(&view, Scope::Live)?);
+    let names: Vec<String> = sinks.iter().map(|(name, _)| name.clone()).collect();
+    let book = Book::open(&view, Scope::Live, positions, &names)?;
+    if let Some(missing) = book.missing_sink(&view, &options.drop_sinks)? {
+        return Err(SetupError::SinkMissing(missing));
+    }
+
+    let shared = SharedView::new(view.clone());
+    let mut parts: Parts = Vec::new();
+    for (number, (name, sink)) in sinks.into_iter().enumerate() {
+        let cursor = book.cursors.get(&name).copied().unwrap_or_default();
+        let deliverer = Deliverer::open(number, sink, (&state.0, state.1), (cursor, view.commit()))?;
+        parts.push((Address::Sink(number), Box::new(deliverer)));
+    }
+    for (number, source) in sources.into_iter().enumerate() {
+        parts.push((Address::Source(number), Box::new(Reader(source.reader))));
+    }
+    for number in 0..settings.workers {
+        let worker = Worker::new(number, program.clone(), ledger.clone())?;
+        parts.push((Address::Worker(number), Box::new(worker)));
+    }
+    parts.push((Address::Committer, Box::new(Writer::new(writer, shared.clone()))));
+    let pipeline = Pipeline::new(program, settings, ledger, view, book);
+    Ok((pipeline, parts, shared))
+}
+
+/// The positions in a view.
+///
+/// # Errors
+/// What the store says, or a row that does not read.
+pub fn stored_positions(view: &View) -> Result<Positions, SetupError> {
+    let Some(bytes) = view.row(Table::Meta, POSITIONS)? else { return Ok(Positions::default()) };
+    serde_json::from_slice(&bytes).map_err(|_| SetupError::Damaged("the row of positions"))
+}
+
+/// Matches the files of all sources with the partitions of the state.
+fn discover_all(config: &Config, mut positions: Positions) -> Result<Positions, SetupError> {
+    let gone = positions.partitions.iter().find(|(p, _)| !config.sources.contains_key(&p.source));
+    if let Some((partition, _)) = gone {
+        return Err(SetupError::SourceGone(partition.source.clone()));
+    }
+    for (name, source) in &config.sources {
+        let SourceConfig::Files { paths, .. } = source;
+        let known: Vec<_> = positions.partitions.iter().filter(|(p, _)| p.source == *name).cloned().collect();
+        let mut found = discover(&config.folder, name, paths, &known)?.into_iter();
+        for (partition, _) in positions.partitions.iter_mut().filter(|(p, _)| p.source == *name) {
+            if let Some(again) = found.next() {
+                *partition = again;
+            }
+        }
+        positions.partitions.extend(found.map(|partition| (partition, 0)));
+    }
+    each_file_once(config, &positions)?;
+    Ok(positions)
+}
+
+/// One file under two names would count twice.
+fn each_file_once(config: &Config, positions: &Positions) -> Result<(), SetupError> {
+    let mut seen: BTreeMap<(u64, u64), String> = BTreeMap::new();
+    for (partition, _) in &positions.partitions {
+        let Ok(file) = std::fs::metadata(config.resolve(Path::new(&partition.name))) else { continue };
+        let name = format!("{} of source {}", partition.name, partition.source);
+        if let Some(other) = seen.insert((file.dev(), file.ino()), name.clone()) {
+            return Err(SetupError::SameFile(other, name));
+        }
+    }
+    Ok(())
+}
+
+/// Makes what is new durable before anything is read: partitions, namespaces, label generations.
+fn begin(
+    writer: &mut StateWriter,
+    view: &Arc<View>,
+    positions: &Positions,
+    (attached, sweep): (&Attached, Option<&Sweep>),
+) -> Result<Arc<View>, SetupError> {
+    let stored = view.row(Table::Meta, POSITIONS)?;
+    let bytes = serde_json::to_vec(positions).ok();
+    let sweep = sweep.and_then(|sweep| serde_json::to_vec(sweep).ok());
+    if !attached.changed && stored == bytes && view.row(Table::Meta, SWEEP)? == sweep {
+        return Ok(view.clone());
+    }
+    let rows = vec![
+        (Table::Meta, POSITIONS.to_vec(), bytes),
+        (Table::Meta, META_KEY.to_vec(), Some(attached.registry.to_bytes())),
+        (Table::Meta, SWEEP.to_vec(), sweep),
+    ];
+    let commit = Commit {
+        id: view.commit() + 1,
+        engine_time_us: view.engine_time(),
+        rows,
+        drop_spaces: attached.dropped.clone(),
+        ..Commit::default()
+    };
+    Ok(writer.commit(commit)?)
+}
+
+/// The sweep to go on with: the stored one while it still wants the same, else one for what changed.
+fn next_sweep(view: &View, attached: &Attached) -> Result<Option<Sweep>, SetupError> {
+    let stored: Option<Sweep> = match view.row(Table::Meta, SWEEP)? {
+        Some(bytes) => Some(serde_json::from_slice(&bytes).map_err(|_| SetupError::Damaged("the sweep"))?),
+        None => None,
+    };
+    if let Some(sweep) = &stored {
+        let same = |pair: &&Pair| attached.pairs.iter().any(|p| p.new.space == pair.new.space);
+        let mut changes = sweep.pairs.iter().filter(|pair| pair.new.space != NO_SPACE);
+        let kept = match sweep.stage {
+            Stage::Evaluate => {
+                changes.clone().count() == attached.pairs.len() && changes.all(|pair| same(&pair))
+            }
+            // Flipped already: what differs must be told before anything else changes.
+            Stage::Tell if attached.pairs.is_empty() => true,
+            Stage::Tell => return Err(SetupError::SweepFirst),
+        };
+        if kept {
+            return Ok(stored);
+        }
+    }
+    Ok((!attached.pairs.is_empty()).then(|| Sweep::new(attached.pairs.clone())))
+}
+
+/// Loads all ids of all commits.
+pub(super) fn load_ledger(view: &View, scope: Scope) -> Result<Ledger, SetupError> {
+    let logs_key = scope.ledger_key(LOGS);
+    let logs = match view.row(Table::Ledger, &logs_key)? {
+        Some(bytes) => LogTable::decode(&bytes).map_err(|_| SetupError::Damaged("the table of id logs"))?,
+        None => LogTable::default(),
+    };
+    let mut ids: Vec<Id> = Vec::new();
+    let mut damaged = false;
+    view.rows(Table::Ledger, scope.ledger(), Some(&scope.ledger_end()), &mut |key, row| {
+        if key != logs_key {
+            match decode_ids(row) {
+                Ok(mut read) => ids.append(&mut read),
+                Err(_) => damaged = true,
+            }
+        }
+        !damaged
+    })?;
+    if damaged { Err(SetupError::Damaged("a ledger row")) } else { Ok(Ledger::new(logs, ids)) }
+}
+
+fn open_sink(config: &Config, name: &str, sink: &SinkConfig) -> Result<Box<dyn Sink>, SetupError> {
+    Ok(match sink {
+        SinkConfig::Ndjson { path } => Box::new(Ndjson::open(name, config.resolve(path))?),
+        SinkConfig::Stdout {} => Box::new(TableSink::new(name)),
+    })
+}
+
+/// The program of the attached rules.
+pub(super) fn program(inputs: &[SourceInput], positions: &Positions, attached: Attached) -> Program {
+    let mut tables: Vec<TablePlan> = Vec::new();
+    let mut entities: Vec<Layout> = Vec::new();
+    for entity in &attached.registry.entities {
+        entities.push(Layout { name: entity.name.clone(), ..Layout::default() });
+    }
+    let mut rules: Vec<LiveRule> = attached.rules;
+    for rule in &mut rules {
+        let mut bindings = Vec::new();
+        for (number, table) in rule.compiled.manifest.tables.iter().enumerate() {
+            bindings.push(bind(&mut tables, number, table));
+        }
+        for (place, binding) in bindings {
+            if rule.tables.len() <= place {
+                rule.tables.resize_with(place + 1, || None);
+            }
+            if let Some(entry) = rule.tables.get_mut(place) {
+                *entry = Some(binding);
+            }
+        }
+        if let Some(layout) = entities.get_mut(usize::from(rule.entity)) {
+            rule.targets = layout.add(rule.namespace, &rule.aggregates);
+        }
+    }
+    let mut sources = Vec::new();
+    for source in inputs {
+        let mut tables = tables.clone();
+        for table in &mut tables {
+            table.hidden_columns = source.hidden_columns.contains(&table.table);
+        }
+        let (name, producer) = (source.name.clone(), source.producer.clone());
+        sources.push(SourceProgram { name, producer, plan: Arc::new(Plan { tables }) });
+    }
+    let number = |name: &str| inputs.iter().position(|s| s.name == name).unwrap_or(0);
+    let partitions = positions.partitions.iter().map(|(p, _)| number(&p.source)).collect();
+    Program { sources, partitions, rules, entities }
+}
+
+/// Adds the columns that a rule reads of a table to the plan: (index of the table in the plan, how the rule reads it).
+fn bind(
+    tables: &mut Vec<TablePlan>,
+    number: usize,
+    table: &crate::rule::manifest::Table,
+) -> (usize, TableBinding) {
+    let place = tables.iter().position(|t| t.table == table.table).unwrap_or_else(|| {
+        let plan = TablePlan { table: table.table.clone(), columns: Vec::new(), hidden_columns: false };
+        tables.push(plan);
+        tables.len() - 1
+    });
+    let mut columns = Vec::new();
+    let mut key = 0;
+    for column in &table.columns {
+        let scale = match column.value_type {
+            crate::rule::manifest::ValueType::Decimal { scale, .. } => scale,
+            _ => 0,
+        };
+        let column_type = ColumnType { physical: physical(column.value_type), scale };
+        let planned = PlannedColumn { name: column.name.clone(), column_type };
+        let Some(plan) = tables.get_mut(place) else { continue };
+        let found = plan.columns.iter().position(|c| *c == planned).unwrap_or_else(|| {
+            plan.columns.push(planned);
+            plan.columns.len() - 1
+        });
+        if column.name == table.key {
+            key = found;
+        }
+        columns.push(found);
+    }
+    (place, TableBinding { table: number, columns, key })
+}
+
+/// The path of the socket in a state directory.
+#[must_use]
+pub fn socket_path(dir: &Path) -> std::path::PathBuf {
+    dir.join("retag.sock")
+}

@@ -1,0 +1,147 @@
+//! A slice of a shard in a sweep: every stored key, not only the touched ones.
+//!
+//! Evaluate: the new generation's labels are set, nothing is told. Tell: what differs between the old generation and
+//! the new one is told, and the old one's labels go.
+
+use super::super::sweep::{Pair, Stage, SweepSlice};
+use super::{Context, Evaluation, LabelChange, Shard, ShardOutput, TimerChange, Touched, moment};
+use crate::label::{Cause, Transition};
+use crate::pipeline::failure::Failure;
+use crate::registry::{Generation, STATUS_INDEX, WAKE_INDEX};
+use crate::rule::Labeler;
+use crate::state::{BlockWriter, Slot};
+
+impl Shard {
+    /// Does one slice and forgets what it held: a sweep must not fill the memory with keys that nothing touches.
+    pub(in crate::pipeline) fn sweep(
+        &mut self,
+        slice: &SweepSlice,
+        context: &Context<'_>,
+        labelers: &mut [Vec<Labeler>],
+    ) -> Result<ShardOutput, Failure> {
+        let records = context.view.scan(self.number, slice.after.as_deref(), slice.limit)?;
+        let swept = (records.len() == slice.limit).then(|| records.last().map(|(key, _)| key.clone()));
+        let mut touched = Vec::new();
+        for (key, record) in records {
+            let Some(hash) = context.hash(&key) else { continue };
+            let held = match self.lookup(hash, &key) {
+                Some(held) => held,
+                None => self.hold(hash, key, record, true),
+            };
+            touched.push(Touched { held, from: 0, to: 0, by_change: false, labels: Vec::new() });
+        }
+        let mut output = ShardOutput { shard: self.number, ..ShardOutput::default() };
+        for pair in slice.pairs.iter() {
+            match slice.stage {
+                Stage::Evaluate => self.evaluate_pair(pair, context, labelers, &mut touched, &mut output)?,
+                Stage::Tell => self.tell_pair(pair, &mut touched, &mut output),
+            }
+        }
+        output.transitions.sort_by(|a, b| (a.entity, &a.key).cmp(&(b.entity, &b.key)));
+        output.block = self.write(&touched, &[], BlockWriter::new(context.commit))?;
+        output.swept = Some(swept.flatten());
+        self.forget();
+        Ok(output)
+    }
+
+    fn evaluate_pair(
+        &mut self,
+        pair: &Pair,
+        context: &Context<'_>,
+        labelers: &mut [Vec<Labeler>],
+        touched: &mut [Touched],
+        output: &mut ShardOutput,
+    ) -> Result<(), Failure> {
+        for (rule, labelers) in context.program.rules.iter().zip(labelers) {
+            for (generation, labeler) in rule.generations.iter().zip(labelers) {
+                if generation.space == pair.new.space {
+                    let evaluation = Evaluation {
+                        rule,
+                        cause: Cause::Swap,
+                        now: context.now,
+                        generation: generation.space,
+                        live: false,
+                        labels: generation.labels,
+                    };
+                    self.evaluate(&evaluation, labeler, touched, output)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_pair(&self, pair: &Pair, touched: &mut [Touched], output: &mut ShardOutput) {
+        for t in touched {
+            let Some(held) = self.held.get(t.held) else { continue };
+            let mark = |g: &Generation, index| held.record.mark(Slot { space: g.space, index });
+            let mut tell = |generation: &Generation, label, from, to| {
+                output.transitions.push(Transition {
+                    generation: generation.space,
+                    label,
+                    from,
+                    to,
+                    cause: pair.cause,
+                    entity: pair.entity,
+                    key: held.key.get(2..).unwrap_or(&[]).into(),
+                });
+            };
+            for (index, label) in (0u16..).zip(&pair.new.labels) {
+                let now = mark(&pair.new, index);
+                let before = match pair.old.labels.iter().position(|l| l.name == label.name) {
+                    Some(place) => {
+                        let old = u16::try_from(place).unwrap_or(u16::MAX);
+                        same_value(pair, old, index, mark(&pair.old, old))
+                    }
+                    None => 0,
+                };
+                if before != now {
+                    tell(&pair.new, index, before, now);
+                }
+            }
+            for (index, label) in (0u16..).zip(&pair.old.labels) {
+                let before = mark(&pair.old, index);
+                if before != 0 && !pair.new.labels.iter().any(|l| l.name == label.name) {
+                    tell(&pair.old, index, before, 0);
+                }
+            }
+            let marks = (0u16..).take(pair.old.labels.len()).chain([STATUS_INDEX]);
+            for slot in marks.map(|index| Slot { space: pair.old.space, index }) {
+                let from = held.record.mark(slot);
+                if from != 0 {
+                    t.labels.push((slot, LabelChange::Mark(from, 0)));
+                }
+            }
+            let slot = Slot { space: pair.old.space, index: WAKE_INDEX };
+            if let Some(before) = moment(held.record.register(slot)) {
+                t.labels.push((slot, LabelChange::Wake(None)));
+                let (generation, key) = (pair.old.space, held.key.clone());
+                output.timers.push(TimerChange { generation, key, before: Some(before), after: None });
+            }
+        }
+    }
+
+    fn forget(&mut self) {
+        self.index.clear();
+        self.held.clear();
+        self.loaded.clear();
+        self.fresh = false;
+        self.bytes = 0;
+    }
+}
+
+/// The mark of the new label that stands for mark `mark` of the old one: the value of the same name, else the mark that
+/// no value of the new label has, so that it differs from whatever the key carries now.
+fn same_value(pair: &Pair, old: u16, new: u16, mark: u16) -> u16 {
+    if mark == 0 {
+        return 0;
+    }
+    let values = pair.new.labels.get(usize::from(new)).map(|l| l.values.as_slice()).unwrap_or_default();
+    match pair.old.value_name(old, mark) {
+        None if values.is_empty() => 1,
+        None => u16::MAX,
+        Some(name) => {
+            let place = values.iter().position(|v| v == name);
+            place.and_then(|p| u16::try_from(p + 1).ok()).unwrap_or(u16::MAX)
+        }
+    }
+}

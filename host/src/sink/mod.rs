@@ -1,0 +1,95 @@
+//! Transitions → outside. A sink is told of durable commits only, in order, and says when it has them for good.
+
+pub mod message;
+pub mod ndjson;
+pub mod table;
+
+use crate::label::outbox::Place;
+use message::Message;
+use std::path::PathBuf;
+
+/// A sink that cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The operating system says no (a full disk, a missing folder, …).
+    #[error(
+        "sink {sink}: {path}: {error}; nothing is lost: delivery goes on from the outbox at the next start"
+    )]
+    Io {
+        /// Name of the sink.
+        sink: String,
+        /// What was written to.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The file holds messages of another state directory.
+    #[error(
+        "sink {sink}: {path} holds messages of another state ({found}, this one is {expected}); \
+         move the file away or name another one"
+    )]
+    Foreign {
+        /// Name of the sink.
+        sink: String,
+        /// The file.
+        path: PathBuf,
+        /// State id in the file.
+        found: String,
+        /// State id here.
+        expected: String,
+    },
+    /// The sink has commits that the state does not have.
+    #[error(
+        "sink number {number} holds commit {commit}, and the state's last one is {last}: an older copy of the state was \
+         put back; move the sink's file away, or put the newer state back"
+    )]
+    Ahead {
+        /// Number of the sink.
+        number: usize,
+        /// Last commit that it holds.
+        commit: u64,
+        /// Last commit of the state.
+        last: u64,
+    },
+    /// Another process writes to the file.
+    #[error("sink {sink}: {path} is written by another process; give each host a file of its own")]
+    InUse {
+        /// Name of the sink.
+        sink: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A device, pipe or folder.
+    #[error("sink {sink}: {path} is no file; type = \"stdout\" prints to the terminal")]
+    NoFile {
+        /// Name of the sink.
+        sink: String,
+        /// The path.
+        path: PathBuf,
+    },
+    /// The last line of the file is not one of ours.
+    #[error(
+        "sink {sink}: {path}: the last line is no message of Retag; move the file away or name another one"
+    )]
+    NotOurs {
+        /// Name of the sink.
+        sink: String,
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Something that messages are delivered to.
+pub trait Sink: Send {
+    /// The last message that the sink itself has for sure, where it can tell; called once, before the first delivery.
+    ///
+    /// # Errors
+    /// A sink that is not this state's, or cannot be read.
+    fn resume(&mut self, state_id: &str) -> Result<Option<Place>, SinkError>;
+
+    /// Takes messages; when it returns they are as safe as the sink can make them.
+    ///
+    /// # Errors
+    /// Messages that were not all taken; they will be given again.
+    fn deliver(&mut self, messages: &[Message<'_>]) -> Result<(), SinkError>;
+}

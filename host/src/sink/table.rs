@@ -1,0 +1,57 @@
+//! A table for people on standard output: one line a transition. What scrolled by is not sent again.
+
+use super::message::Message;
+use super::{Sink, SinkError};
+use crate::label::outbox::Place;
+use std::io::Write;
+
+/// The sink.
+#[derive(Debug)]
+pub struct Table {
+    sink: String,
+    heading: bool,
+}
+
+impl Table {
+    /// A table that begins with a heading.
+    #[must_use]
+    pub fn new(sink: &str) -> Self {
+        Self { sink: sink.to_owned(), heading: false }
+    }
+}
+
+/// One line of the table.
+fn line(message: &Message<'_>) -> String {
+    let sign = if message.op == "set" { '+' } else { '-' };
+    let value = match (message.previous, message.value) {
+        (Some(before), Some(now)) => format!(" = {now} (was {before})"),
+        (None, Some(now)) => format!(" = {now}"),
+        (Some(before), None) => format!(" (was {before})"),
+        (None, None) => String::new(),
+    };
+    let key = format!("{}/{}", message.entity, message.key);
+    format!("{:<26} {key:<20} {sign} {}{value}  [{}]", message.time, message.label, message.cause)
+}
+
+impl Sink for Table {
+    fn resume(&mut self, _: &str) -> Result<Option<Place>, SinkError> {
+        Ok(None)
+    }
+
+    fn deliver(&mut self, messages: &[Message<'_>]) -> Result<(), SinkError> {
+        let mut text = String::new();
+        if !std::mem::replace(&mut self.heading, true) {
+            text.push_str("time                        key                    label  [cause]\n");
+        }
+        for message in messages {
+            text.push_str(&line(message));
+            text.push('\n');
+        }
+        let mut out = std::io::stdout().lock();
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| SinkError::Io {
+            sink: self.sink.clone(),
+            path: "standard output".into(),
+            error,
+        })
+    }
+}
