@@ -1,0 +1,65 @@
+//! What reads need to know beside the state: the directory, and what the configuration says of sources and sinks.
+
+use crate::config::{Config, History, SourceConfig};
+use crate::state::StateDir;
+use std::path::PathBuf;
+
+/// The directory and the configuration, as far as answers name them.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    /// Random id of the state.
+    pub state_id: String,
+    /// Its epoch.
+    pub epoch: u64,
+    /// The state directory.
+    pub dir: PathBuf,
+    /// Folder that partitions' paths count from.
+    pub folder: PathBuf,
+    /// Sources by name.
+    pub sources: Vec<SourceAbout>,
+    /// Names of the sinks.
+    pub sinks: Vec<String>,
+    /// A host runs on the state (else it is read while stopped).
+    pub running: bool,
+}
+
+/// A source as configured.
+#[derive(Clone, Debug)]
+pub struct SourceAbout {
+    /// Its name.
+    pub name: String,
+    /// Producer of its change ids.
+    pub producer: String,
+    /// It holds every change since its tables were empty.
+    pub complete: bool,
+}
+
+impl About {
+    /// What `config` and `dir` say.
+    #[must_use]
+    pub fn new(config: &Config, dir: &StateDir, running: bool) -> Self {
+        let source = |(name, source): (&String, &SourceConfig)| {
+            let SourceConfig::Files { producer, history, .. } = source;
+            SourceAbout {
+                name: name.clone(),
+                producer: producer.clone().unwrap_or_else(|| name.clone()),
+                complete: *history == History::Complete,
+            }
+        };
+        Self {
+            state_id: dir.id().to_owned(),
+            epoch: dir.epoch(),
+            dir: dir.path().to_owned(),
+            folder: config.folder.clone(),
+            sources: config.sources.iter().map(source).collect(),
+            sinks: config.sinks.keys().cloned().collect(),
+            running,
+        }
+    }
+
+    /// Every source holds its whole history.
+    #[must_use]
+    pub fn complete(&self) -> bool {
+        self.sources.iter().all(|source| source.complete)
+    }
+}

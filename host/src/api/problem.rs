@@ -1,0 +1,135 @@
+//! What is wrong with the host or its data, worst first, each with the next command.
+
+use super::reader::Reader;
+use super::rules::{DataState, RuleAnswer};
+use super::status::Source;
+use crate::pipeline::rows::Totals;
+use serde::{Deserialize, Serialize};
+
+/// How bad a problem is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Labels are wrong or stand still.
+    Error,
+    /// Some labels are, or may be.
+    Warning,
+    /// Worth knowing.
+    Info,
+}
+
+/// A problem.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// How bad.
+    pub severity: Severity,
+    /// Stable code.
+    pub code: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do next.
+    pub next: String,
+}
+
+/// All problems, worst first.
+pub(super) fn all(
+    reader: &Reader,
+    sources: &[Source],
+    rules: &[RuleAnswer],
+    totals: &Totals,
+    outbox_rows: u64,
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    sources.iter().for_each(|source| of_source(source, &mut problems));
+    rules.iter().for_each(|rule| of_rule(rule, &mut problems));
+    if totals.bad_images > 0 {
+        problems.push(problem(
+            Severity::Warning,
+            "bad-images",
+            format!("{} row images were refused by rules and count nothing", totals.bad_images),
+            "retag quarantine ls",
+        ));
+    }
+    if !reader.about.running {
+        let lag: u64 = sources.iter().flat_map(|s| &s.partitions).filter_map(|p| p.lag_bytes).sum();
+        let waiting = if outbox_rows > 0 { ", and transitions wait for their sinks" } else { "" };
+        let severity = if lag > 0 || outbox_rows > 0 { Severity::Warning } else { Severity::Info };
+        let message = format!("no host runs on this state; {lag} bytes wait to be read{waiting}");
+        problems.push(problem(severity, "stopped", message, "retag run"));
+    }
+    problems.sort_by_key(|problem| problem.severity); // stable: in the order above where equally bad
+    problems
+}
+
+fn of_source(source: &Source, problems: &mut Vec<Problem>) {
+    for partition in &source.partitions {
+        let name = format!("source {}: {}", source.source, partition.partition);
+        match partition.bytes {
+            None => problems.push(problem(
+                Severity::Error,
+                "file-gone",
+                format!("{name}, read up to byte {}, is not there", partition.position),
+                "put the file back, then retag run",
+            )),
+            Some(bytes) if bytes < partition.position => problems.push(problem(
+                Severity::Error,
+                "file-replaced",
+                format!("{name} has {bytes} bytes but was read up to byte {}", partition.position),
+                "put the old file back, then retag run",
+            )),
+            Some(_) => {}
+        }
+    }
+    if source.complete == Some(false) {
+        problems.push(problem(
+            Severity::Warning,
+            "approximate",
+            format!("source {} has history = \"none\": sums lack rows that lived before", source.source),
+            "read the whole history into a new state directory with history = \"complete\"",
+        ));
+    }
+    if source.id_form.as_deref() == Some("none") {
+        problems.push(problem(
+            Severity::Warning,
+            "no-change-ids",
+            format!(
+                "messages of source {} carry no change ids: at-least-once from the producer, a re-sent change counts \
+                 twice",
+                source.source
+            ),
+            "let the producer write gtid or binlog positions (Maxwell: output_binlog_position, output_xoffset)",
+        ));
+    }
+}
+
+fn of_rule(rule: &RuleAnswer, problems: &mut Vec<Problem>) {
+    let name = &rule.rule;
+    if rule.error_keys > 0 {
+        problems.push(problem(
+            Severity::Error,
+            "error-keys",
+            format!("rule {name} failed on {} keys; their labels stand still", rule.error_keys),
+            &format!("retag members --held error {name}"),
+        ));
+    }
+    if rule.pending_keys > 0 {
+        problems.push(problem(
+            Severity::Warning,
+            "pending-keys",
+            format!("{} keys of rule {name} have a negative count; changes are missing", rule.pending_keys),
+            &format!("retag members --held pending {name}"),
+        ));
+    }
+    if rule.data_state == DataState::CatchingUp {
+        problems.push(problem(
+            Severity::Info,
+            "catching-up",
+            format!("rule {name} still reads its history; labels read WARMING until then"),
+            "retag status",
+        ));
+    }
+}
+
+fn problem(severity: Severity, code: &str, message: String, next: &str) -> Problem {
+    Problem { severity, code: code.to_owned(), message, next: next.to_owned() }
+}

@@ -1,0 +1,129 @@
+//! The rules of the state: what runs, what it is made of, how far it is, and how many carry its labels.
+
+use super::error::ApiError;
+use super::reader::Reader;
+use crate::registry::{ERROR, Generation, GenerationState, Namespace, PENDING, STATUS_INDEX};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// How good the sums of a rule are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataState {
+    /// They are those of the tables.
+    Exact,
+    /// Its sources have not yet been read to their first end.
+    CatchingUp,
+    /// A source begins in the middle: rows that lived before are missing for good.
+    Approximate,
+}
+
+/// A rule of the state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleAnswer {
+    /// Its name.
+    pub rule: String,
+    /// What its keys identify.
+    pub entity: String,
+    /// Live revision.
+    pub revision: u32,
+    /// Number of the live label generation.
+    pub generation: u32,
+    /// How far that generation is: `ready`, or `sweeping` while it is evaluated for all keys.
+    pub labels_state: GenerationState,
+    /// How good its sums are.
+    pub data_state: DataState,
+    /// Everything that gives its `map` meaning, hashed.
+    pub namespace_id: String,
+    /// Digest of its sums at the commit of the answer, 16 hexadecimal digits.
+    pub digest: String,
+    /// Column that is the key.
+    pub key_column: String,
+    /// Its aggregates: name and kind, in order.
+    pub aggregates: Vec<AggregateAnswer>,
+    /// Its parameters.
+    pub params: BTreeMap<String, Value>,
+    /// Its labels with the number of members.
+    pub labels: Vec<LabelAnswer>,
+    /// Keys whose labels are held because a count is negative.
+    pub pending_keys: u64,
+    /// Keys whose labels are held because the rule failed on them.
+    pub error_keys: u64,
+}
+
+/// An aggregate of a rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AggregateAnswer {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+}
+
+/// A label of a rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabelAnswer {
+    /// Its name.
+    pub label: String,
+    /// Keys that carry it.
+    pub count: u64,
+    /// The same by value; empty for a flag.
+    pub values: BTreeMap<String, u64>,
+}
+
+/// All rules, by name.
+///
+/// # Errors
+/// A registry that contradicts itself.
+pub fn all(reader: &Reader) -> Result<Vec<RuleAnswer>, ApiError> {
+    let mut rules = Vec::new();
+    for generation in reader.live() {
+        let namespace = reader.registry.namespaces.iter().find(|n| n.space == generation.namespace);
+        let namespace = namespace.ok_or(ApiError::Damaged("the namespace of a live rule"))?;
+        rules.push(one(reader, generation, namespace));
+    }
+    Ok(rules)
+}
+
+fn one(reader: &Reader, generation: &Generation, namespace: &Namespace) -> RuleAnswer {
+    let entity = reader.registry.entities.get(usize::from(namespace.entity));
+    let held = |mark| reader.view.count(generation.space, STATUS_INDEX, mark);
+    let data_state = match (reader.about.complete(), reader.positions.catching_up) {
+        (false, _) => DataState::Approximate,
+        (true, true) => DataState::CatchingUp,
+        (true, false) => DataState::Exact,
+    };
+    RuleAnswer {
+        rule: generation.rule.clone(),
+        entity: entity.map_or_else(String::new, |e| e.name.clone()),
+        revision: generation.revision,
+        generation: generation.space,
+        labels_state: generation.state,
+        data_state,
+        namespace_id: namespace.namespace_id.clone(),
+        digest: format!("{:016x}", reader.view.digest(namespace.space)),
+        key_column: namespace.key_column.clone(),
+        aggregates: namespace
+            .aggregates
+            .iter()
+            .map(|a| AggregateAnswer { name: a.name.clone(), kind: a.kind.clone() })
+            .collect(),
+        params: generation.params.clone(),
+        labels: labels(reader, generation),
+        pending_keys: held(PENDING),
+        error_keys: held(ERROR),
+    }
+}
+
+fn labels(reader: &Reader, generation: &Generation) -> Vec<LabelAnswer> {
+    let count = |index, mark| reader.view.count(generation.space, index, mark);
+    let answer = |(index, label): (u16, &crate::registry::LabelNames)| {
+        let numbered = (1u16..).zip(&label.values);
+        let values: BTreeMap<_, _> =
+            numbered.map(|(mark, value)| (value.clone(), count(index, mark))).collect();
+        let all = if label.values.is_empty() { count(index, 1) } else { values.values().sum() };
+        LabelAnswer { label: label.name.clone(), count: all, values }
+    };
+    (0u16..).zip(&generation.labels).map(answer).collect()
+}

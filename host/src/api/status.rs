@@ -1,0 +1,178 @@
+//! Where the host stands: the worst problem first, then state, sources, rules, totals and sinks.
+
+use super::about::SourceAbout;
+use super::error::ApiError;
+use super::problem::{self, Problem};
+use super::reader::Reader;
+use super::rules::{self, RuleAnswer};
+use crate::label::outbox::Place;
+use crate::pipeline::rows::{CURSORS, Cursors, TOTALS, Totals};
+use crate::state::Table;
+use serde::{Deserialize, Serialize};
+
+/// Most rows of the outbox that are counted.
+const OUTBOX_ROWS_COUNTED: u64 = 10_000;
+
+/// Where the host stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatusAnswer {
+    /// What is wrong, worst first.
+    pub problems: Vec<Problem>,
+    /// A host runs on the state.
+    pub running: bool,
+    /// State directory.
+    pub dir: String,
+    /// Random id of the state.
+    pub state_id: String,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Commit of the answer.
+    pub commit: u64,
+    /// Engine time of the commit, RFC 3339.
+    pub time: String,
+    /// Sources, in the order of their names; last those of the state that are not configured.
+    pub sources: Vec<Source>,
+    /// Rules, by name.
+    pub rules: Vec<RuleAnswer>,
+    /// Counters since the state was made.
+    pub totals: Totals,
+    /// Sinks, by name.
+    pub sinks: Vec<Sink>,
+    /// Rows of transitions that not every sink has (of at most 1,000 each); counted up to 10,000.
+    pub outbox_rows: u64,
+}
+
+/// A source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Its name.
+    pub source: String,
+    /// It holds its whole history; none where it is not configured.
+    pub complete: Option<bool>,
+    /// Producer of its change ids.
+    pub producer: String,
+    /// Form of its change ids: `gtid`, `position` or `none`; null before the first change.
+    pub id_form: Option<String>,
+    /// What that means for changes that come again.
+    pub guarantee: String,
+    /// Its partitions.
+    pub partitions: Vec<Partition>,
+}
+
+/// A partition of a source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partition {
+    /// Path as seen from the configuration's folder.
+    pub partition: String,
+    /// Applied up to this byte.
+    pub position: u64,
+    /// Size of the file now; null where it is not there.
+    pub bytes: Option<u64>,
+    /// Bytes that wait to be read.
+    pub lag_bytes: Option<u64>,
+}
+
+/// A sink.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sink {
+    /// Its name.
+    pub sink: String,
+    /// The first commit that it has not got whole, and the first index in it; null before its first delivery.
+    pub next: Option<Place>,
+    /// It is configured.
+    pub configured: bool,
+}
+
+/// The status.
+///
+/// # Errors
+/// Facts that do not read, what the store says.
+pub fn of(reader: &Reader) -> Result<StatusAnswer, ApiError> {
+    let about = &reader.about;
+    let totals: Totals = reader.fact(TOTALS, "the row of totals")?.unwrap_or_default();
+    let cursors: Cursors = reader.fact(CURSORS, "the row of sink cursors")?.unwrap_or_default();
+    let sources = sources(reader);
+    let rules = rules::all(reader)?;
+    let outbox_rows = outbox_rows(reader, &cursors)?;
+    let problems = problem::all(reader, &sources, &rules, &totals, outbox_rows);
+    Ok(StatusAnswer {
+        problems,
+        running: about.running,
+        dir: about.dir.display().to_string(),
+        state_id: about.state_id.clone(),
+        epoch: about.epoch,
+        commit: reader.commit(),
+        time: reader.time(),
+        sources,
+        rules,
+        totals,
+        sinks: sinks(reader, &cursors),
+        outbox_rows,
+    })
+}
+
+fn sources(reader: &Reader) -> Vec<Source> {
+    let mut sources: Vec<Source> =
+        reader.about.sources.iter().map(|s| source(reader, &s.name, Some(s))).collect();
+    for (partition, _) in &reader.positions.partitions {
+        if !sources.iter().any(|s| s.source == partition.source) {
+            sources.push(source(reader, &partition.source, None));
+        }
+    }
+    sources
+}
+
+fn source(reader: &Reader, name: &str, about: Option<&SourceAbout>) -> Source {
+    let producer = about.map_or(name, |about| &about.producer).to_owned();
+    let id_form = reader.positions.id_forms.get(&producer).cloned();
+    let guarantee = match id_form.as_deref() {
+        Some("none") => "at-least-once from the producer",
+        Some(_) => "each change once",
+        None => "not known before the first change",
+    };
+    let of_source = reader.positions.partitions.iter().filter(|(p, _)| p.source == name);
+    let partition = |(partition, position): &(crate::source::Partition, u64)| {
+        let file = std::fs::metadata(reader.about.folder.join(&partition.name)).ok();
+        let bytes = file.map(|file| file.len());
+        Partition {
+            partition: partition.name.clone(),
+            position: *position,
+            bytes,
+            lag_bytes: bytes.map(|bytes| bytes.saturating_sub(*position)),
+        }
+    };
+    Source {
+        source: name.to_owned(),
+        complete: about.map(|about| about.complete),
+        producer,
+        id_form,
+        guarantee: guarantee.to_owned(),
+        partitions: of_source.map(partition).collect(),
+    }
+}
+
+fn sinks(reader: &Reader, cursors: &Cursors) -> Vec<Sink> {
+    let configured = &reader.about.sinks;
+    let known = cursors.iter().map(|(name, place)| Sink {
+        sink: name.clone(),
+        next: Some(*place),
+        configured: configured.contains(name),
+    });
+    let new = configured.iter().filter(|name| !cursors.contains_key(*name));
+    let mut sinks: Vec<Sink> =
+        known.chain(new.map(|name| Sink { sink: name.clone(), next: None, configured: true })).collect();
+    sinks.sort_by(|a, b| a.sink.cmp(&b.sink));
+    sinks
+}
+
+/// Rows that the slowest configured sink has not got.
+fn outbox_rows(reader: &Reader, cursors: &Cursors) -> Result<u64, ApiError> {
+    let of_configured = cursors.iter().filter(|(name, _)| reader.about.sinks.contains(name));
+    let from = of_configured.map(|(_, place)| *place).min().unwrap_or_default();
+    let mut rows = 0;
+    reader.view.rows(Table::Outbox, &from.key(), None, &mut |_, _| {
+        rows += 1;
+        rows < OUTBOX_ROWS_COUNTED
+    })?;
+    Ok(rows)
+}

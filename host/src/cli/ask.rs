@@ -1,0 +1,172 @@
+//! Where a reading command asks: the host's socket in the state directory, else the routes in this process over the
+//! stopped directory. Both are the same routes, so both give the same answer.
+
+use crate::api::{self, About, Api};
+use crate::clock;
+use crate::config::Config;
+use crate::pipeline::parts::SharedView;
+use crate::pipeline::setup::socket_path;
+use crate::state::{FjallStore, StateDir, StateWriter, Store, StoreError};
+use anyhow::{Context, bail};
+use axum::Router;
+use axum::body::Body;
+use http_body_util::BodyExt;
+use hyper::client::conn::http1;
+use hyper::service::Service;
+use hyper::{Request, Response, header};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use serde::de::DeserializeOwned;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::runtime::Runtime;
+
+/// How long another command may hold the stopped directory, or a starting host may take to open its socket.
+const WAIT: Duration = Duration::from_secs(3);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Longest wait for the beginning of an answer.
+const ANSWER_WAIT: Duration = Duration::from_secs(60);
+/// Largest answer that is held whole.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
+
+/// Something that answers.
+pub(super) struct Asker {
+    runtime: Runtime,
+    way: Way,
+}
+
+enum Way {
+    Socket(PathBuf),
+    Stopped { routes: TowerToHyperService<Router>, _dir: StateDir },
+}
+
+impl Asker {
+    /// Finds the host's socket, or opens the stopped directory.
+    pub(super) fn open(config: &Config) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let dir = config.resolve(&config.state.dir);
+        let socket = socket_path(&dir);
+        let begin = clock::moment();
+        loop {
+            if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
+                return Ok(Self { runtime, way: Way::Socket(socket) });
+            }
+            match stopped(config, &dir) {
+                Ok(way) => return Ok(Self { runtime, way }),
+                Err(error) if !in_use(&error) => return Err(error),
+                Err(error) if begin.elapsed() > WAIT => {
+                    let socket = socket.display();
+                    return Err(error.context(format!(
+                        "{socket} does not answer: the host may still be starting, then ask again"
+                    )));
+                }
+                Err(_) => std::thread::sleep(PAUSE),
+            }
+        }
+    }
+
+    /// Asks for `path` and hands the answer over piece by piece.
+    pub(super) fn stream(
+        &self,
+        path: &str,
+        take: &mut dyn FnMut(&[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.runtime.block_on(async {
+            let response = tokio::time::timeout(ANSWER_WAIT, self.send(path)).await;
+            let response = response.context("the host does not answer")??;
+            let ok = response.status().is_success();
+            let mut problem = Vec::new();
+            let mut body = response.into_body();
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(anyhow::Error::from).context("the answer broke off")?;
+                let Ok(data) = frame.into_data() else { continue };
+                if ok {
+                    take(&data)?;
+                } else {
+                    problem.extend_from_slice(&data);
+                }
+            }
+            if ok { Ok(()) } else { Err(refused(&problem)) }
+        })
+    }
+
+    /// Asks for `path` and reads the whole answer.
+    pub(super) fn read<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let mut bytes = Vec::new();
+        self.stream(path, &mut |piece| {
+            bytes.extend_from_slice(piece);
+            if bytes.len() > ANSWER_BYTES_MAX {
+                bail!("an answer of more than {ANSWER_BYTES_MAX} bytes; ask for less at once");
+            }
+            Ok(())
+        })?;
+        serde_json::from_slice(&bytes).context("the host answered in another form; is it of this version?")
+    }
+
+    async fn send(&self, path: &str) -> anyhow::Result<Response<Body>> {
+        let request = Request::get(path).header(header::HOST, "retag").body(Body::empty())?;
+        match &self.way {
+            Way::Stopped { routes, .. } => Ok(routes.call(request).await?),
+            Way::Socket(socket) => {
+                let stream =
+                    UnixStream::connect(socket).await.context("the host does not answer any more")?;
+                let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+                tokio::spawn(connection);
+                Ok(sender.send_request(request).await?.map(Body::new))
+            }
+        }
+    }
+}
+
+fn stopped(config: &Config, dir: &Path) -> anyhow::Result<Way> {
+    if !dir.join("format").exists() {
+        bail!("no state in {} yet: start with `retag run`, or check [state] dir", dir.display());
+    }
+    let owned = StateDir::open(dir)?;
+    let store: Arc<dyn Store> = Arc::new(FjallStore::open(&owned.store_path())?);
+    let (_, view) = StateWriter::open(store)?;
+    let api = Api::new(SharedView::new(view), About::new(config, &owned, false));
+    Ok(Way::Stopped { routes: TowerToHyperService::new(api::router(api)), _dir: owned })
+}
+
+fn in_use(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(StoreError::InUse { .. }))
+}
+
+/// What a problem answer says, for people.
+fn refused(problem: &[u8]) -> anyhow::Error {
+    let read: serde_json::Value = serde_json::from_slice(problem).unwrap_or_default();
+    let text = |name: &str| read.get(name).and_then(serde_json::Value::as_str);
+    match (text("code"), text("detail"), text("hint")) {
+        (Some(code), Some(detail), Some(hint)) => anyhow::anyhow!("{code}: {detail}; {hint}"),
+        _ => anyhow::anyhow!("the host refused: {}", String::from_utf8_lossy(problem)),
+    }
+}
+
+/// A path segment with everything encoded that could be read otherwise.
+pub(super) fn segment(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}"); // a string takes everything
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::segment;
+
+    #[test]
+    fn segments_keep_only_what_cannot_be_misread() {
+        assert_eq!(segment("a-1_b.~"), "a-1_b.~");
+        assert_eq!(segment("a/b ü%"), "a%2Fb%20%C3%BC%25");
+    }
+}

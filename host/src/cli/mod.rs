@@ -1,0 +1,86 @@
+//! The command line: what was typed, and a file per command. Exit codes: 0, 1 error, 64 usage (docs/exit-codes.md).
+
+mod ask;
+mod config;
+mod export;
+mod get;
+mod members;
+mod print;
+mod quarantine;
+pub mod rule;
+mod run;
+mod status;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Real-time labels from a database's change log; rules are WebAssembly plug-ins.
+#[derive(Debug, Parser)]
+#[command(name = "retag", version, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Command.
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Read the sources, run the rules, deliver the labels.
+    Run(run::Args),
+    /// Print the labels and aggregates of a key: `retag get user/42`.
+    Get(get::Args),
+    /// Print who carries a label.
+    Members(members::Args),
+    /// Print the sums of all keys of a rule.
+    Export(export::Args),
+    /// Say where the host stands, the worst problem first.
+    Status(status::Args),
+    /// Look at row images that rules refused.
+    Quarantine(quarantine::Args),
+    /// Look at the configuration.
+    Config(config::Args),
+    /// Write, build, test and inspect rules.
+    #[command(subcommand)]
+    Rule(rule::Command),
+}
+
+/// Where the configuration is.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ConfigArg {
+    /// Configuration file.
+    #[arg(long, env = "RETAG_CONFIG", default_value = "retag.toml", value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// Exit code of wrong usage.
+const USAGE: u8 = 64;
+
+/// Runs the command line.
+#[must_use]
+pub fn main() -> std::process::ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print(); // nowhere to tell that it cannot be told
+            return if error.use_stderr() { USAGE.into() } else { 0.into() };
+        }
+    };
+    let done = match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Get(args) => get::run(&args),
+        Command::Members(args) => members::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Quarantine(args) => quarantine::run(&args),
+        Command::Config(args) => config::run(&args),
+        Command::Rule(command) => rule::run(&command),
+    };
+    match done {
+        Ok(()) => 0.into(),
+        Err(error) if error.is::<print::Closed>() => 0.into(),
+        Err(error) => {
+            eprintln!("retag: {error:#}");
+            1.into()
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! `retag rule build`: compiles a rule crate twice, once per part, and joins both modules in one file.
+//!
+//! The map module must not change when only labels do: profile and paths are pinned, custom sections dropped.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+use super::crate_info::{CrateInfo, TARGET, cargo, require_target, rustc_print};
+use super::panic_location::{self, PanicLocation};
+use crate::rule::{Limits, RuleEngine, RuleFile, push_custom_section, without_custom_sections};
+
+/// Arguments of `retag rule build`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Folder of the rule crate.
+    #[arg(default_value = ".")]
+    pub path: PathBuf,
+    /// File to write; NAME.wasm in the crate's folder by default.
+    #[arg(short, long)]
+    pub output: Option<PathBuf>,
+}
+
+/// What a build gave.
+#[derive(Debug)]
+pub struct Built {
+    /// The file that was written.
+    pub output: PathBuf,
+    /// It, read back.
+    pub file: RuleFile,
+    /// Places of the rule's own source in the map module, `file:line:column`.
+    pub panic_locations: Vec<String>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Cargo or the target is missing, the crate does not compile, the file is no rule.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let built = build(&args.path, args.output.as_deref())?;
+    for place in &built.panic_locations {
+        eprintln!("warning: {place}: `map` can panic here, and the place is part of the map module");
+    }
+    if !built.panic_locations.is_empty() {
+        eprintln!(
+            "  A line that moves will then give a new namespace. Use checked arithmetic and `get` in `map`."
+        );
+    }
+    println!("{}  {} bytes", built.output.display(), built.file.bytes);
+    println!("map id  {}", built.file.map_id());
+    Ok(())
+}
+
+/// Builds the crate in `folder`.
+///
+/// # Errors
+/// As for [`run`].
+pub fn build(folder: &Path, output: Option<&Path>) -> anyhow::Result<Built> {
+    let info = CrateInfo::of(folder)?;
+    require_target()?;
+    let map = without_custom_sections(&compile(&info, "map")?)?;
+    let mut wasm = compile(&info, "label")?;
+    let locations = panic_location::find(&map, &info.source_prefix())?;
+    push_custom_section(&mut wasm, retag_abi::MAP_SECTION, &map);
+    let file = RuleFile::read(&wasm)?;
+    RuleEngine::new()?.compile(file.clone(), Limits::default())?;
+    let output = output.map_or_else(|| info.folder.join(format!("{}.wasm", info.name)), Path::to_owned);
+    std::fs::write(&output, &wasm).with_context(|| format!("cannot write {}", output.display()))?;
+    let place = |PanicLocation { file, line, column }| format!("{file}:{line}:{column}");
+    Ok(Built { output, file, panic_locations: locations.into_iter().map(place).collect() })
+}
+
+/// Profile of both modules, whatever the crate's own says.
+const PROFILE: [&str; 9] = [
+    "opt-level=3",
+    "lto=\"fat\"",
+    "codegen-units=1",
+    "panic=\"abort\"",
+    "strip=true",
+    "debug=false",
+    "debug-assertions=false",
+    "overflow-checks=false",
+    "incremental=false",
+];
+
+/// Compiles one part in a target folder of its own; the module.
+fn compile(info: &CrateInfo, part: &str) -> anyhow::Result<Vec<u8>> {
+    let target_dir = info.target_dir.join("retag").join(part);
+    let mut command = cargo();
+    command.args(["rustc", "--release", "--lib", "--crate-type", "cdylib", "--target", TARGET]);
+    command.arg("--manifest-path").arg(info.folder.join("Cargo.toml"));
+    command.arg("--target-dir").arg(&target_dir);
+    for setting in PROFILE {
+        command.arg("--config").arg(format!("profile.release.{setting}"));
+    }
+    command.env("CARGO_ENCODED_RUSTFLAGS", remapped_paths(info)?);
+    // The other part is cut off, so what only it uses seems unused; the native build tells what really is.
+    command.args(["--", "--cfg", &format!("retag_part=\"{part}\""), "-A", "unused"]);
+    let status = command.status().context("cargo cannot be started: install Rust from https://rustup.rs")?;
+    if !status.success() {
+        bail!("the {part} side of {} does not compile: see cargo's messages above", info.name);
+    }
+    let file = target_dir.join(TARGET).join("release").join(format!("{}.wasm", info.name.replace('-', "_")));
+    std::fs::read(&file).with_context(|| format!("cargo left no {}: has the crate a [lib]?", file.display()))
+}
+
+/// No folder of this machine in the modules: equal sources give equal bytes anywhere.
+fn remapped_paths(info: &CrateInfo) -> anyhow::Result<String> {
+    let mut flags = Vec::new();
+    let mut remap = |from: &Path, to: &str| {
+        flags.push(format!("--remap-path-prefix={}={to}", from.display()));
+    };
+    remap(&cargo_home(), "/cargo");
+    remap(&rustc_print("sysroot")?, "/rust");
+    remap(&info.workspace_root, "/rule");
+    Ok(flags.join("\u{1f}"))
+}
+
+fn cargo_home() -> PathBuf {
+    let home = std::env::var_os("HOME").or_else(|| std::env::var_os("USERPROFILE")).unwrap_or_default();
+    std::env::var_os("CARGO_HOME").map_or_else(|| Path::new(&home).join(".cargo"), PathBuf::from)
+}

@@ -1,0 +1,123 @@
+//! `retag status`: the worst problem first with its next command, then everything else.
+
+use super::ConfigArg;
+use super::ask::Asker;
+use super::print::{Form, Out, Table, cell, or_dash};
+use crate::api::status::StatusAnswer;
+use crate::config::Config;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Form of the answer.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Form,
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+/// Prints the status.
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    let asker = Asker::open(&Config::read(&args.config.config)?)?;
+    let answer: StatusAnswer = asker.read("/v1/status")?;
+    let mut out = Out::new();
+    match args.output {
+        Form::Table => text(&answer, &mut out)?,
+        form => out.json(&answer, form)?,
+    }
+    out.flush()
+}
+
+fn text(answer: &StatusAnswer, out: &mut Out) -> anyhow::Result<()> {
+    if answer.problems.is_empty() {
+        out.line("all is well")?;
+    }
+    for problem in &answer.problems {
+        let severity = cell(&serde_json::to_value(problem.severity)?);
+        out.line(&format!("{severity}: {} ({})\n  next: {}", problem.message, problem.code, problem.next))?;
+    }
+    let running = if answer.running { "running" } else { "stopped" };
+    out.line(&format!(
+        "\nstate {} epoch {} in {}: {running}, commit {} of {}\n",
+        answer.state_id, answer.epoch, answer.dir, answer.commit, answer.time
+    ))?;
+    sources(answer, out)?;
+    rules(answer, out)?;
+    totals(answer, out)
+}
+
+fn sources(answer: &StatusAnswer, out: &mut Out) -> anyhow::Result<()> {
+    let mut table =
+        Table::new(["SOURCE", "PARTITION", "POSITION", "BYTES", "LAG", "HISTORY", "IDS", "GUARANTEE"]);
+    for source in &answer.sources {
+        let history = match source.complete {
+            Some(true) => "complete",
+            Some(false) => "none",
+            None => "not configured",
+        };
+        for partition in &source.partitions {
+            let number = |n: Option<u64>| n.map_or_else(|| "gone".to_owned(), |n| n.to_string());
+            table.row([
+                source.source.clone(),
+                partition.partition.clone(),
+                partition.position.to_string(),
+                number(partition.bytes),
+                number(partition.lag_bytes),
+                history.to_owned(),
+                or_dash(source.id_form.as_deref()),
+                source.guarantee.clone(),
+            ]);
+        }
+    }
+    table.print(out)?;
+    out.line("")
+}
+
+fn rules(answer: &StatusAnswer, out: &mut Out) -> anyhow::Result<()> {
+    let mut table = Table::new(["RULE", "ENTITY", "DATA", "GENERATION", "NAMESPACE", "PENDING", "ERROR"]);
+    let mut labels = Table::new(["LABEL", "KEYS", "RULE"]);
+    for rule in &answer.rules {
+        table.row([
+            format!("{}@{}", rule.rule, rule.revision),
+            rule.entity.clone(),
+            cell(&serde_json::to_value(rule.data_state)?),
+            format!("{} {}", rule.generation, cell(&serde_json::to_value(rule.labels_state)?)),
+            rule.namespace_id.chars().take(12).collect(),
+            rule.pending_keys.to_string(),
+            rule.error_keys.to_string(),
+        ]);
+        for label in &rule.labels {
+            labels.row([label.label.clone(), label.count.to_string(), rule.rule.clone()]);
+            for (value, count) in &label.values {
+                labels.row([format!("{}={value}", label.label), count.to_string(), rule.rule.clone()]);
+            }
+        }
+    }
+    table.print(out)?;
+    out.line("")?;
+    labels.print(out)?;
+    out.line("")
+}
+
+fn totals(answer: &StatusAnswer, out: &mut Out) -> anyhow::Result<()> {
+    let totals = &answer.totals;
+    out.line(&format!(
+        "{} changes applied, {} came again, {} images, {} refused, {} rows with a NULL key, {} transitions",
+        totals.changes, totals.resent, totals.images, totals.bad_images, totals.null_keys, totals.transitions
+    ))?;
+    for (reason, n) in &totals.skipped {
+        out.line(&format!("skipped: {n} messages, {reason}"))?;
+    }
+    for (table, n) in &totals.tables {
+        out.line(&format!("table {table}: {n} changes"))?;
+    }
+    for sink in &answer.sinks {
+        let at = sink.next.map_or_else(
+            || "nothing delivered yet".to_owned(),
+            |place| format!("next is commit {} index {}", place.commit, place.index),
+        );
+        let gone = if sink.configured { "" } else { ", not configured" };
+        out.line(&format!("sink {}: {at}{gone}", sink.sink))?;
+    }
+    out.line(&format!("outbox: {} rows wait", answer.outbox_rows))
+}
