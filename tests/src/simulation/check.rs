@@ -1,0 +1,209 @@
+//! What must be true at the end of any run, simulated or real: the state's sums and labels, its members, its digests,
+//! and what was delivered all say what the model says.
+
+use super::world::World;
+use crate::model::{Model, Params, PayerRow};
+use retag_host::label::outbox::Place;
+use retag_host::registry::{META_KEY, Registry, STATUS_INDEX};
+use retag_host::state::{Record, SHARDS, Slot, Table, View, digest_of};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What a run left behind.
+pub struct Outcome {
+    /// The durable view.
+    pub view: Arc<View>,
+    /// Every line of every log.
+    pub messages: Vec<Vec<u8>>,
+    /// What the sink has, in order: (place, whole message).
+    pub delivered: Vec<(Place, serde_json::Value)>,
+    /// The sink may have been told again what it had.
+    pub forgetful: bool,
+}
+
+impl From<&World> for Outcome {
+    fn from(world: &World) -> Self {
+        Self {
+            view: world.view(),
+            messages: world.messages().map(<[u8]>::to_vec).collect(),
+            delivered: world.delivered.lock().expect("no panic").clone(),
+            forgetful: world.forgetful,
+        }
+    }
+}
+
+impl Outcome {
+    /// A model that has seen all messages.
+    ///
+    /// # Panics
+    /// On a message that the model does not read.
+    #[must_use]
+    pub fn model(&self) -> Model {
+        let mut model = Model::new();
+        for message in &self.messages {
+            model.apply(message).expect("a message that the model reads");
+        }
+        model
+    }
+}
+
+/// Labels by key, with the names of their values.
+pub type Labels = BTreeMap<u64, BTreeMap<String, Option<String>>>;
+
+fn registry(view: &View) -> Registry {
+    let stored = view.row(Table::Meta, META_KEY).expect("a readable row");
+    Registry::read(stored.as_deref()).expect("a registry")
+}
+
+fn records(view: &View) -> Vec<(usize, u64, Record)> {
+    let mut all = Vec::new();
+    for shard in 0..SHARDS {
+        for (key, record) in view.scan(shard, None, usize::MAX).expect("a readable shard") {
+            all.push((shard, u64::from_be_bytes(key[2..].try_into().expect("a u64 key")), record));
+        }
+    }
+    all
+}
+
+fn payer(view: &View, registry: &Registry) -> BTreeMap<u64, PayerRow> {
+    let space = registry.namespace("payer").expect("rule payer").space;
+    let slot = |index| Slot { space, index };
+    let mut rows = BTreeMap::new();
+    for (_, key, record) in records(view) {
+        if !record.cells().any(|(slot, _)| slot.space == space) {
+            continue;
+        }
+        let row = PayerRow {
+            paid_orders: i64::try_from(record.sum(slot(0))).expect("a small count"),
+            spent: record.sum(slot(1)),
+            refunded: i64::try_from(record.sum(slot(2))).expect("a small count"),
+            merchants: record.set(slot(3)).map_or(0, |set| set.positive() as u64),
+            registered: record.sum(slot(4)) > 0,
+        };
+        rows.insert(key, row);
+    }
+    rows
+}
+
+/// Labels of a rule as the records carry them; checked against the members on the way.
+///
+/// # Panics
+/// When members and marks differ.
+#[must_use]
+pub fn labels_in(view: &View, rule: &str) -> Labels {
+    let registry = registry(view);
+    let generation = registry.live(rule).expect("a live generation");
+    let mut labels = Labels::new();
+    let mut counts: BTreeMap<(u16, u16), u64> = BTreeMap::new();
+    for (shard, key, record) in records(view) {
+        for (n, label) in (0u16..).zip(&generation.labels) {
+            let mark = record.mark(Slot { space: generation.space, index: n });
+            if mark == 0 {
+                continue;
+            }
+            *counts.entry((n, mark)).or_default() += 1;
+            let members = view.members(shard, generation.space, n, mark).expect("members");
+            assert!(members.contains(record.ordinal), "{key} carries {} but is no member", label.name);
+            let value = generation.value_name(n, mark).map(str::to_owned);
+            labels.entry(key).or_default().insert(label.name.clone(), value);
+        }
+        let status = record.mark(Slot { space: generation.space, index: STATUS_INDEX });
+        assert_eq!(status, 0, "key {key} is pending or in error at the end");
+    }
+    for (n, label) in (0u16..).zip(&generation.labels) {
+        for mark in 1..=u16::try_from(label.values.len().max(1)).expect("few values") {
+            let expect = counts.get(&(n, mark)).copied().unwrap_or(0);
+            assert_eq!(view.count(generation.space, n, mark), expect, "members of {}", label.name);
+        }
+    }
+    labels
+}
+
+fn named(labels: &crate::model::Labels) -> Labels {
+    let owned = |of_key: &BTreeMap<&'static str, Option<&'static str>>| {
+        of_key.iter().map(|(name, value)| ((*name).to_owned(), value.map(str::to_owned))).collect()
+    };
+    labels.iter().map(|(key, of_key)| (*key, owned(of_key))).collect()
+}
+
+/// What a consumer holds who followed the messages from the start; each id counts once, and they come in order.
+///
+/// # Panics
+/// When a message comes out of order, or again although the sink knew it.
+#[must_use]
+pub fn delivered_labels(outcome: &Outcome, rule: &str) -> Labels {
+    let mut labels = Labels::new();
+    let mut seen: BTreeSet<Place> = BTreeSet::new();
+    for (place, message) in &outcome.delivered {
+        if !seen.insert(*place) {
+            assert!(outcome.forgetful, "{place:?} was delivered twice");
+            continue;
+        }
+        assert_eq!(seen.last(), Some(place), "out of order");
+        if message["rule"] != rule {
+            continue;
+        }
+        let key: u64 = message["key"].as_str().and_then(|k| k.parse().ok()).expect("a key");
+        let name = message["label"].as_str().expect("a label").to_owned();
+        let of_key = labels.entry(key).or_default();
+        if message["op"] == "set" {
+            of_key.insert(name, message["value"].as_str().map(str::to_owned));
+        } else {
+            assert!(of_key.remove(&name).is_some(), "{name} of {key} was unset twice");
+        }
+    }
+    labels.retain(|_, of_key| !of_key.is_empty());
+    labels
+}
+
+/// The labels of one rule, in the state and as delivered, equal the model's under `params`.
+///
+/// # Panics
+/// On the first difference.
+pub fn assert_labels(outcome: impl Into<Outcome>, rule: &str, params: &Params) {
+    let outcome = outcome.into();
+    assert_model_labels(&outcome, &outcome.model(), rule, params);
+}
+
+fn assert_model_labels(outcome: &Outcome, model: &Model, rule: &str, params: &Params) {
+    let view = &outcome.view;
+    let expect = match rule {
+        "payer" => model.payer_labels(params),
+        "red_packet" => model.red_packet_labels(params),
+        _ => model.senior_labels(view.engine_time()),
+    };
+    let expect = named(&expect);
+    assert_eq!(labels_in(view, rule), expect, "labels of {rule}");
+    assert_eq!(delivered_labels(outcome, rule), expect, "delivered labels of {rule}");
+}
+
+/// Everything of the rules payer, red_packet and senior (those that run) equals the model.
+///
+/// # Panics
+/// On the first difference.
+pub fn assert_exact(outcome: impl Into<Outcome>, rules: &[&str]) {
+    let outcome = outcome.into();
+    let model = outcome.model();
+    model.settled().expect("a complete log");
+    let view = &outcome.view;
+    let registry = registry(view);
+    for rule in rules {
+        if *rule == "payer" {
+            assert_eq!(payer(view, &registry), model.payer());
+        }
+        assert_model_labels(&outcome, &model, rule, &Params::default());
+    }
+    let mut digests: BTreeMap<u32, u64> = BTreeMap::new();
+    for shard in 0..SHARDS {
+        for (key, record) in view.scan(shard, None, usize::MAX).expect("a readable shard") {
+            for (space, part) in digest_of(&key, &record) {
+                let digest = digests.entry(space).or_default();
+                *digest = digest.wrapping_add(part);
+            }
+        }
+    }
+    for namespace in &registry.namespaces {
+        let expect = digests.get(&namespace.space).copied().unwrap_or(0);
+        assert_eq!(view.digest(namespace.space), expect, "digest of {}", namespace.rule);
+    }
+}

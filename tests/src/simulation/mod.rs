@@ -1,0 +1,13 @@
+//! The engine under a seeded scheduler, on one thread: scripted sources, a failing store, slow sinks, crashes at any
+//! step. The same seed gives the same run; what must come out is told by the model.
+//!
+//! Messages between two parts keep their order; between different pairs anything may overtake anything, which is more
+//! than threads can do.
+
+mod check;
+mod scheduler;
+mod world;
+
+pub use check::{Labels, Outcome, assert_exact, assert_labels, delivered_labels, labels_in};
+pub use scheduler::{Random, Schedule};
+pub use world::{Fate, Rules, World};

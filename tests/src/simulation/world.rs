@@ -1,0 +1,303 @@
+//! What outlives a crash: the store, the logs, what sinks have taken, the time. And how one run of the engine ends.
+
+use super::scheduler::{Random, Schedule};
+use crate::shop::{Config, Generator};
+use retag_host::decode::boundary;
+use retag_host::label::outbox::Place;
+use retag_host::pipeline::coordinator::Settings;
+use retag_host::pipeline::failure::Failure;
+use retag_host::pipeline::rules::{Loaded, load};
+use retag_host::pipeline::setup::{Inputs, Options, SetupError, SourceInput, build, stored_positions};
+use retag_host::rule::RuleEngine;
+use retag_host::sink::message::{Message, parse_id};
+use retag_host::sink::{Sink, SinkError};
+use retag_host::source::{Block, Partition, Source, SourceError};
+use retag_host::state::{Limits, MemStore, StateWriter, Store, View};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+/// The example rules, compiled once for all runs.
+pub struct Rules(Vec<Loaded>);
+
+impl Rules {
+    /// Loads `rules/NAME/NAME.wasm` for each name.
+    ///
+    /// # Panics
+    /// When a rule is not built: `cargo xtask test` builds them.
+    #[must_use]
+    pub fn load(names: &[&str]) -> Self {
+        Self::with_params(names, &BTreeMap::new())
+    }
+
+    /// As [`Rules::load`], with parameters (for the rules that have them).
+    ///
+    /// # Panics
+    /// As [`Rules::load`].
+    #[must_use]
+    pub fn with_params(names: &[&str], params: &BTreeMap<String, serde_json::Value>) -> Self {
+        let engine = RuleEngine::new().expect("a Wasm engine");
+        let mut rules = Vec::new();
+        for name in names {
+            let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../rules");
+            let path = root.join(name).join(format!("{name}.wasm"));
+            let bytes = std::fs::read(&path)
+                .unwrap_or_else(|e| panic!("{}: {e}; build it with `cargo xtask test`", path.display()));
+            rules.push(load(&engine, name, (path, bytes), params).expect("a rule that loads"));
+        }
+        Self(rules)
+    }
+}
+
+/// How one run of the engine ended.
+#[derive(Debug)]
+pub enum Fate {
+    /// It reached the end of the logs, everything committed and delivered.
+    Ended,
+    /// It was killed.
+    Killed,
+    /// It stopped with a failure.
+    Failed(Failure),
+}
+
+/// Everything that outlives a crash.
+pub struct World {
+    /// The store.
+    pub store: MemStore,
+    /// One text per partition.
+    pub logs: Vec<Arc<Vec<u8>>>,
+    /// What the sink has, in order: (place, whole message).
+    pub delivered: Arc<Mutex<Vec<(Place, serde_json::Value)>>>,
+    /// Engine time in µs.
+    pub now: i64,
+    /// Number of workers; may differ from run to run.
+    pub workers: usize,
+    /// Bytes of a block.
+    pub block_bytes: usize,
+    /// Bytes of a cycle.
+    pub cycle_bytes_max: u64,
+    /// Bounds of overlay and pages.
+    pub limits: Limits,
+    /// The sink forgets where it was: it is told again what it had.
+    pub forgetful: bool,
+}
+
+impl World {
+    /// A world with the messages of a generated shop in `config.partitions` logs.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let mut logs = vec![Vec::new(); config.partitions as usize];
+        for message in Generator::new(config.clone()) {
+            let log: &mut Vec<u8> = &mut logs[message.partition as usize];
+            log.extend_from_slice(&message.json);
+            log.push(b'\n');
+        }
+        Self::of_logs(logs)
+    }
+
+    /// A world with these logs.
+    #[must_use]
+    pub fn of_logs(logs: Vec<Vec<u8>>) -> Self {
+        Self {
+            store: MemStore::new(),
+            logs: logs.into_iter().map(Arc::new).collect(),
+            delivered: Arc::default(),
+            now: 1_772_323_200_000_000,
+            workers: 2,
+            block_bytes: 2000,
+            cycle_bytes_max: 8000,
+            limits: Limits {
+                overlay_bytes: 4000,
+                overlay_commits: 5,
+                page_bytes: 400,
+                page_bytes_max: 800,
+                fold_pages: 2,
+            },
+            forgetful: false,
+        }
+    }
+
+    /// Puts the lines of every log into another order.
+    pub fn shuffle(&mut self, random: &mut Random) {
+        for log in &mut self.logs {
+            let mut lines: Vec<&[u8]> = log.split_inclusive(|b| *b == b'\n').collect();
+            for n in (1..lines.len()).rev() {
+                lines.swap(n, random.below(n as u64 + 1) as usize);
+            }
+            *log = Arc::new(lines.concat());
+        }
+    }
+
+    /// Every line of every log.
+    pub fn messages(&self) -> impl Iterator<Item = &[u8]> {
+        self.logs.iter().flat_map(|log| log.split(|b| *b == b'\n')).filter(|line| !line.is_empty())
+    }
+
+    /// The durable view.
+    ///
+    /// # Panics
+    /// When the store does not open.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        StateWriter::open(Arc::new(self.store.clone())).expect("a store that opens").1
+    }
+
+    /// Starts an engine on this world.
+    ///
+    /// # Errors
+    /// What set-up refuses.
+    ///
+    /// # Panics
+    /// When the store does not open.
+    pub fn start(&mut self, rules: &Rules, until_end: bool) -> Result<Schedule, SetupError> {
+        self.start_with(rules, until_end, &Options { until_end, ..Options::default() })
+    }
+
+    /// Starts an engine with options of the command line.
+    ///
+    /// # Errors
+    /// What set-up refuses.
+    ///
+    /// # Panics
+    /// When the store does not open.
+    pub fn start_with(
+        &mut self,
+        rules: &Rules,
+        until_end: bool,
+        options: &Options,
+    ) -> Result<Schedule, SetupError> {
+        let inputs = self.inputs(rules, until_end)?;
+        let (pipeline, parts, _) = build(inputs, options)?;
+        Ok(Schedule::new(pipeline, parts, self.now))
+    }
+
+    fn inputs(&self, rules: &Rules, until_end: bool) -> Result<Inputs, SetupError> {
+        let store: Arc<dyn Store> = Arc::new(self.store.clone());
+        let (writer, view) = StateWriter::open_with(store, self.limits).expect("a store that opens");
+        let mut positions = stored_positions(&view)?;
+        for n in positions.partitions.len()..self.logs.len() {
+            let partition = Partition {
+                source: "shop".into(),
+                name: format!("p{n}"),
+                fingerprint: String::new(),
+                fingerprint_len: 0,
+                first_size: self.logs[n].len() as u64,
+            };
+            positions.partitions.push((partition, 0));
+        }
+        let source = SourceInput {
+            name: "shop".into(),
+            producer: "shop".into(),
+            hidden_columns: Vec::new(),
+            reader: Box::new(Script(self.logs.clone())),
+        };
+        let sink = Memory { delivered: self.delivered.clone(), forgetful: self.forgetful };
+        Ok(Inputs {
+            state: ("sim".into(), 1),
+            writer,
+            view,
+            positions,
+            rules: rules.0.clone(),
+            sources: vec![source],
+            sinks: vec![("out".into(), Box::new(sink))],
+            settings: Settings {
+                workers: self.workers,
+                cycle_bytes_max: self.cycle_bytes_max,
+                block_bytes: self.block_bytes,
+                until_end,
+                memory_max_bytes: 1 << 30,
+                sweep_keys: 1,
+            },
+        })
+    }
+
+    /// Reads the history of `rule` anew, killed after `steps`; true when it is attached.
+    ///
+    /// # Panics
+    /// When set-up refuses, or the engine fails.
+    pub fn rebuild(&mut self, rules: &Rules, rule: &str, steps: u64, random: &mut Random) -> bool {
+        let inputs = self.inputs(rules, true).expect("inputs");
+        let Some((pipeline, parts, _)) =
+            retag_host::pipeline::rebuild::build(inputs, rule).expect("a rebuild")
+        else {
+            return true;
+        };
+        let mut schedule = Schedule::new(pipeline, parts, self.now);
+        while schedule.steps < steps {
+            let outcome = schedule.step(random);
+            self.now = schedule.now;
+            if let Some(outcome) = outcome {
+                outcome.expect("a rebuild that ends");
+                return false; // the next call attaches it
+            }
+        }
+        drop(schedule);
+        self.store.crash();
+        false
+    }
+
+    /// Runs the engine until it ends or `steps` are taken; then it is killed and the store loses what is not durable.
+    ///
+    /// # Panics
+    /// When set-up refuses.
+    pub fn run(&mut self, rules: &Rules, steps: u64, random: &mut Random) -> Fate {
+        let mut schedule = self.start(rules, true).expect("an engine that starts");
+        while schedule.steps < steps {
+            let outcome = schedule.step(random);
+            self.now = schedule.now;
+            match outcome {
+                Some(Ok(())) => return Fate::Ended,
+                Some(Err(failure)) => {
+                    self.store.crash();
+                    return Fate::Failed(failure);
+                }
+                None => {}
+            }
+        }
+        drop(schedule);
+        self.store.crash();
+        Fate::Killed
+    }
+}
+
+/// A source that holds its texts.
+struct Script(Vec<Arc<Vec<u8>>>);
+
+impl Source for Script {
+    fn read(&mut self, partition: usize, offset: u64, bytes_max: usize) -> Result<Block, SourceError> {
+        let rest = &self.0[partition][offset as usize..];
+        let at_end = rest.len() <= bytes_max;
+        let whole = if at_end {
+            rest.len()
+        } else {
+            let line = rest[..bytes_max].iter().rposition(|b| *b == b'\n');
+            let line = line.or_else(|| rest.iter().position(|b| *b == b'\n')).expect("a line end") + 1;
+            boundary::transaction(&rest[..line]).unwrap_or(line)
+        };
+        Ok(Block { partition, start: offset, bytes: Arc::new(rest[..whole].to_vec()), at_end })
+    }
+}
+
+/// A sink that keeps what it is told, through crashes.
+struct Memory {
+    delivered: Arc<Mutex<Vec<(Place, serde_json::Value)>>>,
+    forgetful: bool,
+}
+
+impl Sink for Memory {
+    fn resume(&mut self, _: &str) -> Result<Option<Place>, SinkError> {
+        if self.forgetful {
+            return Ok(None);
+        }
+        Ok(self.delivered.lock().expect("no panic").last().map(|(place, _)| *place))
+    }
+
+    fn deliver(&mut self, messages: &[Message<'_>]) -> Result<(), SinkError> {
+        let mut delivered = self.delivered.lock().expect("no panic");
+        for message in messages {
+            let (_, place) = parse_id(&message.id).expect("an id");
+            delivered.push((place, serde_json::to_value(message).expect("a message is JSON")));
+        }
+        Ok(())
+    }
+}

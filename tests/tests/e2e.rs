@@ -1,0 +1,20 @@
+//! The real binary from the command line to files and exit codes: what works, and what it says when something does not.
+//!
+//! One binary of tests with a directory per test; each failure must say what is wrong, where and what to do, and leave
+//! everything as it was.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests
+
+#[path = "e2e/disk.rs"]
+mod disk;
+#[path = "e2e/harness.rs"]
+mod harness;
+#[path = "e2e/input.rs"]
+mod input;
+#[path = "e2e/message.rs"]
+mod message;
+#[path = "e2e/read.rs"]
+mod read;
+#[path = "e2e/rules.rs"]
+mod rules;
+#[path = "e2e/run.rs"]
+mod run;
