@@ -1,0 +1,53 @@
+//! The chores: `cargo xtask test|ci|tidy|demo|bench|mutants|fuzz`. Plain Rust, so that a fresh machine needs nothing else.
+#![allow(clippy::print_stdout)] // a command-line program
+
+mod bench;
+mod ci;
+mod compare;
+mod demo;
+mod measure;
+mod mutants;
+mod process;
+mod ready;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "usage: cargo xtask COMMAND
+
+  test             sets up what the tests need and runs all of them
+  ci               format, clippy, tidy, docs, then `test`; what .ci/run calls
+  tidy             house rules that no compiler knows: file docs, sizes, import direction
+  demo [FILE…]     makes a stream of changes (or takes your Maxwell files), runs the host, checks the result
+  bench [--events N] [--users N] [--runs N] [--seed N] [--bar RATIO]
+                   the whole host and the hand-written program on one stream, side by side
+  mutants [NAME…]  applies one known fault at a time: each must turn a test red
+  fuzz [N]         N mutations of real messages (default 1,000,000) through both decoders";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(arguments: &[String]) -> Result<()> {
+    let Some((command, rest)) = arguments.split_first() else { bail!("{USAGE}") };
+    match command.as_str() {
+        "test" => test::run(),
+        "ci" => ci::run(),
+        "tidy" => tidy::run(),
+        "demo" => demo::run(rest),
+        "bench" => bench::run(rest),
+        "mutants" => mutants::run(rest),
+        "fuzz" => test::fuzz(rest),
+        other => bail!("unknown command `{other}`\n{USAGE}"),
+    }
+}

@@ -1,0 +1,106 @@
+//! The faults: where, what stands there, what shall stand there, and the test that must turn red.
+//!
+//! An entry with an empty `old` is refused: it waits for the code that it breaks.
+
+/// One fault.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mutant {
+    /// How a person calls it.
+    pub(super) name: &'static str,
+    /// File, from the root.
+    pub(super) file: &'static str,
+    /// Text that stands there exactly once.
+    pub(super) old: &'static str,
+    /// Text in its place.
+    pub(super) new: &'static str,
+    /// Arguments of `cargo test` that run the test.
+    pub(super) test: &'static [&'static str],
+}
+
+const DECODE: &[&str] = &["-p", "retag-host", "--test", "decode_maxwell"];
+const STATE: &[&str] = &["-p", "retag-host", "--test", "state_model"];
+const LAWS: &[&str] = &["-p", "retag-tests", "--test", "laws", "any_order"];
+const SWEEP: &[&str] = &["-p", "retag-tests", "--test", "laws", "swept"];
+
+/// All faults.
+pub(super) const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "sign-of-the-before-leg",
+        file: "host/src/change/mod.rs",
+        old: "Side::Before => Self::Minus,",
+        new: "Side::Before => Self::Plus,",
+        test: LAWS,
+    },
+    Mutant {
+        name: "ledger-check-removed",
+        file: "host/src/pipeline/worker.rs",
+        old: "if reader.contains(&id) {",
+        new: "if false && reader.contains(&id) {",
+        test: LAWS,
+    },
+    Mutant {
+        name: "positions-apart-from-sums",
+        file: "host/src/pipeline/coordinator.rs",
+        old: "run.applied = end;",
+        new: "run.applied = end.max(run.next);",
+        test: LAWS,
+    },
+    Mutant {
+        name: "nested-search-in-old",
+        file: "host/src/decode/maxwell/judge.rs",
+        old: "match token(&row.spans.old, *slot, row.line) {",
+        new: "match token(&row.spans.old, *slot, row.line).or_else(|| {
+                let name = format!(\"\\\"{}\\\":\", layout.slots.get(*slot)?);
+                let old = memchr::memmem::find(row.line, b\"\\\"old\\\":\")?;
+                let at = memchr::memmem::find(row.line.get(old..)?, name.as_bytes())? + old + name.len();
+                let rest = row.line.get(at..)?;
+                rest.get(..rest.iter().position(|byte| matches!(byte, b',' | b'}'))?)
+            }) {",
+        test: DECODE,
+    },
+    Mutant {
+        name: "no-op-drop-on-wrong-columns",
+        file: "host/src/decode/maxwell/judge.rs",
+        old: "equal &= column.last_two_equal();",
+        new: "equal = column.last_two_equal();",
+        test: DECODE,
+    },
+    Mutant {
+        name: "null-read-as-absent",
+        file: "host/src/decode/value.rs",
+        old: "Some(b'n') => column.push_empty(Fit::Null),",
+        new: "Some(b'n') => column.push_empty(Fit::Absent),",
+        test: DECODE,
+    },
+    Mutant {
+        name: "key-of-the-after-image-for-both",
+        file: "host/src/pipeline/gather.rs",
+        old: "key.of_row(self.rule.key, key_column, record.row);",
+        new: "let row = record.row as usize;
+                    let changes = &self.batch.changes;
+                    let both = row > 0 && changes.get(row) == changes.get(row - 1);
+                    key.of_row(self.rule.key, key_column, record.row - u32::from(both));",
+        test: LAWS,
+    },
+    Mutant {
+        name: "fold-drops-a-block",
+        file: "host/src/state/fold.rs",
+        old: "folded.drop_blocks(job.until);",
+        new: "folded.drop_blocks(job.until + 1);",
+        test: STATE,
+    },
+    Mutant {
+        name: "outbox-cleared-before-delivery",
+        file: "host/src/pipeline/assemble.rs",
+        old: "let delivered = self.sinks.iter().map(|s| s.cursor).min();",
+        new: "let delivered = Some(Place { commit: u64::MAX, index: 0 });",
+        test: LAWS,
+    },
+    Mutant {
+        name: "label-swept-one-commit-late",
+        file: "host/src/pipeline/sweep.rs",
+        old: "self.done.iter().all(|done| *done)",
+        new: "self.done.iter().filter(|done| !**done).count() <= 8",
+        test: SWEEP,
+    },
+];
