@@ -17,7 +17,7 @@ pub fn moment() -> Instant {
     Instant::now()
 }
 
-/// CPU time of the calling thread is not portable; stages are measured by wall time of their step.
+/// Wall time since `since` in nanoseconds; stages are measured by the wall time of their steps.
 #[must_use]
 pub fn elapsed_ns(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)

@@ -346,9 +346,13 @@ path = "labels.ndjson"
 
     #[test]
     fn distances() {
-        for (a, b, expect) in
-            [("", "abc", 3), ("dirr", "dir", 1), ("paths", "path", 1), ("kitten", "sitting", 3)]
-        {
+        for (a, b, expect) in [
+            ("", "abc", 3),
+            ("dirr", "dir", 1),
+            ("paths", "path", 1),
+            ("kitten", "sitting", 3),
+            ("ab", "ba", 2),
+        ] {
             assert_eq!(distance(a, b), expect);
         }
     }

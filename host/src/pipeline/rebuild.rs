@@ -5,13 +5,12 @@
 use super::assemble::Book;
 use super::coordinator::Pipeline;
 use super::message::Address;
-use super::parts::{Reader, SharedView, Writer};
+use super::parts::{SharedView, Writer};
 use super::program::LiveRule;
 use super::rows::{LOGS, POSITIONS, Positions, Scope, TOTALS, Totals};
 use super::rules::{Attached, Loaded, new_namespace};
-use super::setup::{Inputs, SetupError, load_ledger, program};
+use super::setup::{Inputs, SetupError, core_parts, load_ledger, program};
 use super::threads::Parts;
-use super::worker::Worker;
 use crate::registry::{KeyType, META_KEY, Namespace, Registry};
 use crate::source::Position;
 use crate::state::{Commit, Row, StateWriter, Table, View};
@@ -61,14 +60,7 @@ pub fn build(inputs: Inputs, rule: &str) -> Result<Option<(Pipeline, Parts, Shar
     let ledger = Arc::new(load_ledger(&view, Scope::Rebuild)?);
     let book = Book::open(&view, Scope::Rebuild, progress, &[])?;
     let shared = SharedView::new(view.clone());
-    let mut parts: Parts = Vec::new();
-    for (number, source) in sources.into_iter().enumerate() {
-        parts.push((Address::Source(number), Box::new(Reader(source.reader))));
-    }
-    for number in 0..settings.workers {
-        let worker = Worker::new(number, program.clone(), ledger.clone())?;
-        parts.push((Address::Worker(number), Box::new(worker)));
-    }
+    let mut parts = core_parts(sources, (&program, &ledger), settings.workers)?;
     parts.push((Address::Committer, Box::new(Writer::new(writer, shared.clone()))));
     let pipeline = Pipeline::new(program, settings, ledger, view, book).bounded(&rebuild.until);
     Ok(Some((pipeline, parts, shared)))

@@ -12,7 +12,7 @@ pub const POSITIONS: &[u8] = b"positions";
 pub const TOTALS: &[u8] = b"totals";
 /// Key of the sinks' cursors in the `Meta` table.
 pub const CURSORS: &[u8] = b"cursors";
-/// Key of the table of id logs in the `Ledger` table; ids of a commit stand under its number.
+/// Name of the table of id logs in the `Ledger` table; the ids of a commit stand under (commit, piece).
 pub const LOGS: &[u8] = b"logs";
 
 /// Whose facts these are: the stream's, or those of a rule that reads its history anew. Both live in one state.

@@ -224,16 +224,27 @@ pub fn build(inputs: Inputs, options: &Options) -> Result<(Pipeline, Parts, Shar
         let deliverer = Deliverer::open(number, sink, (&state.0, state.1), (cursor, view.commit()))?;
         parts.push((Address::Sink(number), Box::new(deliverer)));
     }
-    for (number, source) in sources.into_iter().enumerate() {
-        parts.push((Address::Source(number), Box::new(Reader(source.reader))));
-    }
-    for number in 0..settings.workers {
-        let worker = Worker::new(number, program.clone(), ledger.clone())?;
-        parts.push((Address::Worker(number), Box::new(worker)));
-    }
+    parts.append(&mut core_parts(sources, (&program, &ledger), settings.workers)?);
     parts.push((Address::Committer, Box::new(Writer::new(writer, shared.clone()))));
     let pipeline = Pipeline::new(program, settings, ledger, view, book);
     Ok((pipeline, parts, shared))
+}
+
+/// The readers of the sources and the workers.
+pub(super) fn core_parts(
+    sources: Vec<SourceInput>,
+    (program, ledger): (&Arc<Program>, &Arc<Ledger>),
+    workers: usize,
+) -> Result<Parts, SetupError> {
+    let mut parts: Parts = Vec::new();
+    for (number, source) in sources.into_iter().enumerate() {
+        parts.push((Address::Source(number), Box::new(Reader(source.reader))));
+    }
+    for number in 0..workers {
+        let worker = Worker::new(number, program.clone(), ledger.clone())?;
+        parts.push((Address::Worker(number), Box::new(worker)));
+    }
+    Ok(parts)
 }
 
 /// The positions in a view.

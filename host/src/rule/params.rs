@@ -3,6 +3,8 @@
 use retag_abi::label::PARAM_LEN;
 use serde_json::{Map, Value};
 
+use crate::config::distance;
+
 use super::error::RuleError;
 use super::manifest::Manifest;
 use super::value::{self, Typed};
@@ -87,35 +89,5 @@ fn unknown(name: &str, known: &[&str]) -> String {
             format!("the rule has no such parameter. Did you mean `{near}`?")
         }
         Some(_) => format!("the rule has no such parameter, it has {}", known.join(", ")),
-    }
-}
-
-/// Levenshtein distance in bytes.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut corner = i;
-        let mut left = i + 1;
-        for (y, cell) in b.bytes().zip(row.iter_mut().skip(1)) {
-            let best = (corner + usize::from(x != y)).min(*cell + 1).min(left + 1);
-            corner = std::mem::replace(cell, best);
-            left = best;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn distance_is_levenshtein() {
-        for (a, b, expect) in [("", "abc", 3), ("kitten", "sitting", 3), ("abc", "abc", 0), ("ab", "ba", 2)] {
-            assert_eq!(distance(a, b), expect, "{a} {b}");
-        }
     }
 }
