@@ -17,6 +17,7 @@ enum Owned {
     Count(Slot, Vec<u8>, i64),
     Mark(Slot, u16, u16),
     Put(Slot, Vec<u8>),
+    Overflow(Slot),
 }
 
 impl Owned {
@@ -26,6 +27,7 @@ impl Owned {
             Owned::Count(slot, value, n) => Change::Count(*slot, value, *n),
             Owned::Mark(slot, from, to) => Change::Mark { slot: *slot, from: *from, to: *to },
             Owned::Put(slot, bytes) => Change::Put(*slot, bytes),
+            Owned::Overflow(slot) => Change::Overflow(*slot),
         }
     }
 }
@@ -41,7 +43,10 @@ fn change() -> impl Strategy<Value = Owned> {
     let amount = prop_oneof![-100..100i128, any::<i128>()];
     prop_oneof![
         (slot(), amount).prop_map(|(slot, n)| Owned::Add(slot, n)),
-        (slot(), bytes(), any::<i64>()).prop_map(|(slot, value, n)| Owned::Count(slot, value, n)),
+        // A count by 0 is no change.
+        (slot(), bytes(), any::<i64>()).prop_map(|(slot, value, n)| Owned::Count(slot, value, n.max(1))),
+        (slot(), bytes(), i64::MIN..0).prop_map(|(slot, value, n)| Owned::Count(slot, value, n)),
+        slot().prop_map(Owned::Overflow),
         (slot(), any::<u16>(), any::<u16>()).prop_map(|(slot, from, to)| Owned::Mark(slot, from, to)),
         (slot(), bytes()).prop_map(|(slot, bytes)| Owned::Put(slot, bytes)),
     ]

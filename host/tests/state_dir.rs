@@ -19,13 +19,24 @@ fn state_dir_keeps_its_id_and_names_its_owner() {
 }
 
 #[test]
+fn state_dir_of_an_older_format_is_taken_over_and_says_so() {
+    let root = tempfile::tempdir().unwrap();
+    let text = "format = 1\nid = 0123456789abcdef\nepoch = 4\n";
+    std::fs::write(root.path().join("format"), text).unwrap();
+    let dir = StateDir::open(root.path()).unwrap();
+    assert_eq!((dir.id(), dir.epoch()), ("0123456789abcdef", 4));
+    let now = std::fs::read_to_string(root.path().join("format")).unwrap();
+    assert_eq!(now, text.replace("format = 1", "format = 2"));
+}
+
+#[test]
 fn state_dir_refuses_what_it_cannot_read() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("state");
     drop(StateDir::open(&path).unwrap());
-    std::fs::write(path.join("format"), "format = 2\nnewer = yes\n").unwrap();
+    std::fs::write(path.join("format"), "format = 3\nnewer = yes\n").unwrap();
     let error = StateDir::open(&path).expect_err("newer");
-    assert!(matches!(error, StoreError::NewerFormat { found: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, StoreError::NewerFormat { found: 3, known: 2, .. }), "{error}");
     for broken in
         ["", "format = one", "format = 1\nid = short\nepoch = 1", "format = 1\nid = 0123456789abcdef"]
     {

@@ -5,8 +5,8 @@
 
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_oneof, proptest};
 use retag_host::state::{
-    BlockWriter, Cell, Change, Commit, FjallStore, Life, Limits, MemStore, Record, Slot, StateWriter, Store,
-    StoreError, Table, View, digest_of,
+    BlockWriter, Cell, Change, Commit, CountedSet, FjallStore, Life, Limits, MemStore, Record, Slot,
+    StateWriter, Store, StoreError, Table, View, digest_of,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,15 @@ const SHARDS: [usize; 3] = [0, 1, 63];
 const KEYS: u8 = 14;
 
 fn small() -> Limits {
-    Limits { overlay_bytes: 400, overlay_commits: 3, page_bytes: 64, page_bytes_max: 120, fold_pages: 1 }
+    Limits {
+        overlay_bytes: 400,
+        overlay_commits: 3,
+        page_bytes: 64,
+        page_bytes_max: 120,
+        fold_pages: 1,
+        set_in_place_max: 1,
+        set_row_bytes_max: 30,
+    }
 }
 
 /// Shard and bytes of a test key; some are prefixes of others.
@@ -218,7 +226,8 @@ impl Model {
             assert!(*page.lower <= bytes[..] && page.upper.as_ref().is_none_or(|upper| bytes[..] < **upper));
             let in_page =
                 page.records.iter().find(|(key, _)| **key == bytes[..]).map(|(_, record)| record.clone());
-            assert_eq!(in_page, found);
+            assert_eq!(in_page, view.get_brief(shard, &bytes).unwrap());
+            assert_brief(in_page.as_ref(), found.as_ref());
         }
         self.check_scan(view);
         for (shard, ordinal) in &self.gone {
@@ -246,7 +255,7 @@ impl Model {
                 }
                 for (slot, cell) in record.cells() {
                     if let Cell::Mark(mark) = cell {
-                        members.entry((shard, slot.space, *mark)).or_default().insert(record.ordinal);
+                        members.entry((shard, slot.space, mark)).or_default().insert(record.ordinal);
                     }
                 }
             }
@@ -269,6 +278,25 @@ impl Model {
     }
 }
 
+/// A brief record reads as the whole one does.
+fn assert_brief(brief: Option<&Record>, whole: Option<&Record>) {
+    assert_eq!(brief.map(|r| r.ordinal), whole.map(|r| r.ordinal));
+    let [brief, whole] = [brief, whole].map(|record| record.map_or(Vec::new(), |r| r.cells().collect()));
+    assert!(brief.iter().map(|(slot, _)| slot).eq(whole.iter().map(|(slot, _)| slot)));
+    for ((_, brief), (_, whole)) in brief.into_iter().zip(whole) {
+        let (Cell::Set(brief), Cell::Set(whole)) = (brief, whole) else {
+            assert_eq!(brief, whole);
+            continue;
+        };
+        let read = |set: &CountedSet| {
+            let ends = (set.min().map(<[u8]>::to_vec), set.max().map(<[u8]>::to_vec));
+            (set.entries(), set.positive(), set.has_negative(), ends)
+        };
+        assert_eq!(read(brief), read(whole));
+        assert!(brief == whole || brief.is_in_rows() && !brief.is_behind());
+    }
+}
+
 fn scan(view: &View, shard: usize) -> Vec<(Box<[u8]>, Record)> {
     let mut records: Vec<(Box<[u8]>, Record)> = Vec::new();
     loop {
@@ -284,9 +312,9 @@ fn scan(view: &View, shard: usize) -> Vec<(Box<[u8]>, Record)> {
 fn model_of(record: &Record) -> (u32, Cells) {
     let cells = record.cells().map(|(slot, cell)| {
         let cell = match cell {
-            Cell::Sum(sum) => ModelCell::Sum(*sum),
+            Cell::Sum(sum) => ModelCell::Sum(sum),
             Cell::Set(set) => ModelCell::Set(set.iter().map(|(value, n)| (value.to_vec(), n)).collect()),
-            Cell::Mark(mark) => ModelCell::Mark(*mark),
+            Cell::Mark(mark) => ModelCell::Mark(mark),
             Cell::Register(bytes) => ModelCell::Register(bytes.to_vec()),
         };
         ((slot.space, slot.index), cell)

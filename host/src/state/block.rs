@@ -2,12 +2,14 @@
 //! the committer stores them; views and folds read them.
 //!
 //! A block is a sorted run stamped with its commit. Body of a key = ordinal (varint), flags (life | [`HAS_MARKS`]),
-//! changes. A change = slot as the difference to the one before with its kind, then its operands.
+//! changes. A change = slot as the difference to the one before with its kind, then its operands. A count of the empty
+//! value by 0 gives the whole set up.
 
 use super::CommitId;
 use super::cell::{Change, KindMismatch, MARK, REGISTER, Record, SUM, Slot, put_slot, read_slot};
-use super::digest::{add_to, change_part, key_part};
+use super::digest::{add_to, change_part, key_part, set_part};
 use super::run::{Cursor, Run, RunKind, RunWriter};
+use super::set::CountedSet;
 use super::varint::{Malformed, Reader, put_bytes, put_i64, put_i128, put_u64};
 
 /// What a commit did to the existence of a key.
@@ -84,8 +86,11 @@ impl BlockWriter {
         self.last = NO_SLOT;
     }
 
-    /// Writes one change of the current key.
+    /// Writes one change of the current key; a count by 0 is none.
     pub fn change(&mut self, change: &Change<'_>) {
+        if matches!(change, Change::Count(_, _, 0)) {
+            return;
+        }
         let slot = change.slot();
         let last = std::mem::replace(&mut self.last, slot);
         let out = &mut self.changes;
@@ -98,6 +103,12 @@ impl BlockWriter {
                 put_slot(out, last, slot, super::cell::SET);
                 put_bytes(out, value);
                 put_i64(out, n);
+            }
+            Change::Overflow(_) => {
+                put_slot(out, last, slot, super::cell::SET);
+                put_bytes(out, &[]);
+                put_i64(out, 0);
+                return;
             }
             Change::Mark { from, to, .. } => {
                 self.flags |= HAS_MARKS;
@@ -123,6 +134,13 @@ impl BlockWriter {
     /// Adds `n` to the count of `value` in the set in `slot`.
     pub fn count(&mut self, slot: Slot, value: &[u8], n: i64) {
         self.change(&Change::Count(slot, value, n));
+    }
+
+    /// Gives up the set in `slot`, which held `entries`.
+    pub fn overflow(&mut self, slot: Slot, entries: &CountedSet) {
+        self.change(&Change::Overflow(slot));
+        let part = set_part(self.key_part, slot, entries);
+        add_to(&mut self.digests, slot.space, part.wrapping_neg());
     }
 
     /// Sets the mark in `slot`, which held `from`, to `to`; 0 = nothing.
@@ -200,7 +218,10 @@ impl<'a> Entry<'a> {
                 SUM => Change::Add(slot, reader.i128()?),
                 MARK => Change::Mark { slot, from: reader.u16()?, to: reader.u16()? },
                 REGISTER => Change::Put(slot, reader.bytes()?),
-                _ => Change::Count(slot, reader.bytes()?, reader.i64()?),
+                _ => match (reader.bytes()?, reader.i64()?) {
+                    ([], 0) => Change::Overflow(slot),
+                    (value, n) => Change::Count(slot, value, n),
+                },
             };
             take(&change)?;
         }

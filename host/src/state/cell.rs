@@ -18,16 +18,48 @@ pub struct Slot {
 }
 
 /// What a slot holds. Each slot has one kind for ever.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cell {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cell<'a> {
     /// A sum, modulo 2^128; 0 = gone.
     Sum(i128),
-    /// Values with counts, added; entries at 0 are gone, counts may be negative.
-    Set(CountedSet),
+    /// Values with counts, added; entries at 0 are gone, counts may be negative. One that overflowed stays for good.
+    Set(&'a CountedSet),
     /// A label's value; 0 = not carried.
     Mark(u16),
     /// Bytes of the last write; empty = gone.
-    Register(Box<[u8]>),
+    Register(&'a [u8]),
+}
+
+/// A cell as a record keeps it: sixteen bytes, its slot among them, and what seldom fits behind a pointer. A host holds
+/// millions of records, and to touch one costs as much as the memory that it lies in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kept {
+    Sum {
+        index: u16,
+        space: u32,
+        sum: i64,
+    },
+    /// A sum that 64 bits do not hold.
+    WideSum {
+        index: u16,
+        space: u32,
+        sum: Box<i128>,
+    },
+    Set {
+        index: u16,
+        space: u32,
+        set: Box<CountedSet>,
+    },
+    Mark {
+        index: u16,
+        space: u32,
+        mark: u16,
+    },
+    Register {
+        index: u16,
+        space: u32,
+        bytes: Box<Box<[u8]>>,
+    },
 }
 
 /// One change of one cell.
@@ -37,6 +69,8 @@ pub enum Change<'a> {
     Add(Slot, i128),
     /// Adds to the count of a value of a set.
     Count(Slot, &'a [u8], i64),
+    /// Gives up the entries of a set that outgrew its limit.
+    Overflow(Slot),
     /// Sets a mark.
     Mark {
         /// The mark's slot.
@@ -57,6 +91,7 @@ impl Change<'_> {
         match *self {
             Change::Add(slot, _)
             | Change::Count(slot, _, _)
+            | Change::Overflow(slot)
             | Change::Mark { slot, .. }
             | Change::Put(slot, _) => slot,
         }
@@ -71,15 +106,15 @@ pub struct KindMismatch {
     pub slot: Slot,
 }
 
-/// Cells that most records have at most; one allocation holds them.
-const CELLS_USUAL: usize = 6;
+/// Cells that a record makes room for at once.
+const CELLS_STEP: usize = 4;
 
 /// What the state keeps of one key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     /// Number of the key in its shard, for members; never reused.
     pub ordinal: u32,
-    cells: Vec<(Slot, Cell)>,
+    cells: Vec<Kept>,
 }
 
 impl Record {
@@ -89,17 +124,22 @@ impl Record {
         Self { ordinal, cells: Vec::new() }
     }
 
+    #[inline]
+    fn find(&self, slot: Slot) -> Result<usize, usize> {
+        self.cells.binary_search_by_key(&slot, Kept::slot)
+    }
+
     /// What `slot` holds.
     #[must_use]
-    pub fn get(&self, slot: Slot) -> Option<&Cell> {
-        let at = self.cells.binary_search_by_key(&slot, |(s, _)| *s).ok()?;
-        self.cells.get(at).map(|(_, cell)| cell)
+    #[inline]
+    pub fn get(&self, slot: Slot) -> Option<Cell<'_>> {
+        self.cells.get(self.find(slot).ok()?).map(Kept::cell)
     }
 
     /// The sum in `slot`; 0 where there is none.
     #[must_use]
     pub fn sum(&self, slot: Slot) -> i128 {
-        if let Some(Cell::Sum(sum)) = self.get(slot) { *sum } else { 0 }
+        if let Some(Cell::Sum(sum)) = self.get(slot) { sum } else { 0 }
     }
 
     /// The set in `slot`, if it has entries.
@@ -111,7 +151,7 @@ impl Record {
     /// The mark in `slot`; 0 where there is none.
     #[must_use]
     pub fn mark(&self, slot: Slot) -> u16 {
-        if let Some(Cell::Mark(mark)) = self.get(slot) { *mark } else { 0 }
+        if let Some(Cell::Mark(mark)) = self.get(slot) { mark } else { 0 }
     }
 
     /// The register in `slot`; empty where there is none.
@@ -121,8 +161,14 @@ impl Record {
     }
 
     /// All cells in slot order.
-    pub fn cells(&self) -> impl Iterator<Item = (Slot, &Cell)> {
-        self.cells.iter().map(|(slot, cell)| (*slot, cell))
+    pub fn cells(&self) -> impl Iterator<Item = (Slot, Cell<'_>)> {
+        self.cells.iter().map(|kept| (kept.slot(), kept.cell()))
+    }
+
+    /// Number of cells.
+    #[must_use]
+    pub fn cell_count(&self) -> usize {
+        self.cells.len()
     }
 
     /// No cells: the key does not exist.
@@ -133,7 +179,30 @@ impl Record {
 
     /// Keeps only the cells whose space `keep` takes.
     pub fn retain_spaces(&mut self, keep: impl Fn(u32) -> bool) {
-        self.cells.retain(|(slot, _)| keep(slot.space));
+        self.cells.retain(|kept| keep(kept.slot().space));
+    }
+
+    /// Number of entries of sets that are here and not in rows.
+    #[must_use]
+    pub fn set_entries_here(&self) -> usize {
+        self.sets().map(|(_, set)| set.entries_here()).sum()
+    }
+
+    /// All sets in slot order.
+    pub fn sets(&self) -> impl Iterator<Item = (Slot, &CountedSet)> {
+        self.cells()
+            .filter_map(|(slot, cell)| if let Cell::Set(set) = cell { Some((slot, set)) } else { None })
+    }
+
+    /// Puts `set` into `slot`; an empty one removes the cell. Answers what was there.
+    pub fn replace_set(&mut self, slot: Slot, set: CountedSet) -> Option<CountedSet> {
+        let at = self.find(slot).ok()?;
+        let Kept::Set { set: place, .. } = self.cells.get_mut(at)? else { return None };
+        let before = std::mem::replace(&mut **place, set);
+        if place.is_empty() {
+            self.cells.remove(at);
+        }
+        Some(before)
     }
 
     /// Applies one change.
@@ -141,20 +210,20 @@ impl Record {
     /// # Errors
     /// [`KindMismatch`], with the record unchanged, where the slot holds a cell of another kind.
     pub fn apply(&mut self, change: &Change<'_>) -> Result<(), KindMismatch> {
-        let slot = change.slot();
-        match self.cells.binary_search_by_key(&slot, |(s, _)| *s) {
+        match self.find(change.slot()) {
             Ok(at) => {
-                let Some((_, cell)) = self.cells.get_mut(at) else { return Ok(()) };
-                if cell.change(change)? {
+                let Some(kept) = self.cells.get_mut(at) else { return Ok(()) };
+                if kept.change(change)? {
                     self.cells.remove(at);
                 }
             }
             Err(at) => {
-                if let Some(cell) = Cell::first(change) {
-                    if self.cells.is_empty() {
-                        self.cells.reserve(CELLS_USUAL);
+                if let Some(kept) = Kept::first(change) {
+                    if self.cells.len() == self.cells.capacity() {
+                        // Growing by halves keeps most records near their size; doubling would waste a third.
+                        self.cells.reserve_exact((self.cells.len() / 2).max(CELLS_STEP));
                     }
-                    self.cells.insert(at, (slot, cell));
+                    self.cells.insert(at, kept);
                 }
             }
         }
@@ -165,12 +234,12 @@ impl Record {
     pub fn encode(&self, out: &mut Vec<u8>) {
         put_u64(out, u64::from(self.ordinal));
         let mut last = Slot { space: 0, index: 0 };
-        for (slot, cell) in &self.cells {
-            put_slot(out, last, *slot, cell.kind());
-            last = *slot;
+        for (slot, cell) in self.cells() {
+            put_slot(out, last, slot, cell.kind());
+            last = slot;
             match cell {
-                Cell::Sum(sum) => put_i128(out, *sum),
-                Cell::Mark(mark) => put_u64(out, u64::from(*mark)),
+                Cell::Sum(sum) => put_i128(out, sum),
+                Cell::Mark(mark) => put_u64(out, u64::from(mark)),
                 Cell::Register(bytes) => put_bytes(out, bytes),
                 Cell::Set(set) => set.encode(out),
             }
@@ -184,7 +253,7 @@ impl Record {
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
         let mut record = Self::new(reader.u32()?);
-        record.cells.reserve(CELLS_USUAL);
+        record.cells.reserve_exact(CELLS_STEP);
         let mut last = Slot { space: 0, index: 0 };
         while !reader.is_empty() {
             let (slot, kind) = read_slot(&mut reader, last)?;
@@ -192,13 +261,13 @@ impl Record {
                 return Err(Malformed("cells out of order"));
             }
             last = slot;
-            let cell = match kind {
-                SUM => Cell::Sum(reader.i128()?),
-                MARK => Cell::Mark(reader.u16()?),
-                REGISTER => Cell::Register(reader.bytes()?.into()),
-                _ => Cell::Set(CountedSet::decode(&mut reader)?),
-            };
-            record.cells.push((slot, cell));
+            let Slot { space, index } = slot;
+            record.cells.push(match kind {
+                SUM => Kept::of_sum(slot, reader.i128()?),
+                MARK => Kept::Mark { index, space, mark: reader.u16()? },
+                REGISTER => Kept::Register { index, space, bytes: Box::new(reader.bytes()?.into()) },
+                _ => Kept::Set { index, space, set: Box::new(CountedSet::decode(&mut reader)?) },
+            });
         }
         Ok(record)
     }
@@ -235,8 +304,8 @@ pub(super) fn read_slot(reader: &mut Reader<'_>, last: Slot) -> Result<(Slot, u8
     Ok((Slot { space, index }, (head & 3) as u8))
 }
 
-impl Cell {
-    fn kind(&self) -> u8 {
+impl Cell<'_> {
+    fn kind(self) -> u8 {
         match self {
             Cell::Sum(_) => SUM,
             Cell::Set(_) => SET,
@@ -244,38 +313,88 @@ impl Cell {
             Cell::Register(_) => REGISTER,
         }
     }
+}
+
+impl Kept {
+    #[inline]
+    fn slot(&self) -> Slot {
+        let (Kept::Sum { index, space, .. }
+        | Kept::WideSum { index, space, .. }
+        | Kept::Set { index, space, .. }
+        | Kept::Mark { index, space, .. }
+        | Kept::Register { index, space, .. }) = self;
+        Slot { space: *space, index: *index }
+    }
+
+    #[inline]
+    fn cell(&self) -> Cell<'_> {
+        match self {
+            Kept::Sum { sum, .. } => Cell::Sum(i128::from(*sum)),
+            Kept::WideSum { sum, .. } => Cell::Sum(**sum),
+            Kept::Set { set, .. } => Cell::Set(set),
+            Kept::Mark { mark, .. } => Cell::Mark(*mark),
+            Kept::Register { bytes, .. } => Cell::Register(bytes),
+        }
+    }
+
+    fn of_sum(Slot { space, index }: Slot, sum: i128) -> Self {
+        match i64::try_from(sum) {
+            Ok(sum) => Kept::Sum { index, space, sum },
+            Err(_) => Kept::WideSum { index, space, sum: Box::new(sum) },
+        }
+    }
 
     /// The cell that `change` makes where there was none.
     fn first(change: &Change<'_>) -> Option<Self> {
+        let Slot { space, index } = change.slot();
         match *change {
-            Change::Add(_, n) => (n != 0).then_some(Cell::Sum(n)),
+            Change::Add(slot, n) => (n != 0).then(|| Kept::of_sum(slot, n)),
             Change::Count(_, value, n) => (n != 0).then(|| {
-                let mut set = CountedSet::new();
+                let mut set = Box::new(CountedSet::new());
                 set.add(value, n);
-                Cell::Set(set)
+                Kept::Set { index, space, set }
             }),
-            Change::Mark { to, .. } => (to != 0).then_some(Cell::Mark(to)),
-            Change::Put(_, bytes) => (!bytes.is_empty()).then(|| Cell::Register(bytes.into())),
+            Change::Overflow(_) => Some(Kept::Set { index, space, set: Box::new(CountedSet::of_overflow()) }),
+            Change::Mark { to, .. } => (to != 0).then_some(Kept::Mark { index, space, mark: to }),
+            Change::Put(_, bytes) => {
+                (!bytes.is_empty()).then(|| Kept::Register { index, space, bytes: Box::new(bytes.into()) })
+            }
         }
     }
 
     /// Applies `change`; true = the cell now holds nothing.
     fn change(&mut self, change: &Change<'_>) -> Result<bool, KindMismatch> {
-        match (self, *change) {
-            (Cell::Sum(sum), Change::Add(_, n)) => {
-                *sum = sum.wrapping_add(n);
-                Ok(*sum == 0)
+        match (&mut *self, *change) {
+            (Kept::Sum { sum, .. }, Change::Add(slot, n)) => {
+                match i64::try_from(n).ok().and_then(|n| sum.checked_add(n)) {
+                    Some(narrow) => {
+                        *sum = narrow;
+                        Ok(narrow == 0)
+                    }
+                    None => {
+                        *self = Kept::of_sum(slot, i128::from(*sum).wrapping_add(n));
+                        Ok(self.cell() == Cell::Sum(0))
+                    }
+                }
             }
-            (Cell::Set(set), Change::Count(_, value, n)) => {
+            (Kept::WideSum { sum, .. }, Change::Add(slot, n)) => {
+                *self = Kept::of_sum(slot, sum.wrapping_add(n));
+                Ok(self.cell() == Cell::Sum(0))
+            }
+            (Kept::Set { set, .. }, Change::Count(_, value, n)) => {
                 set.add(value, n);
                 Ok(set.is_empty())
             }
-            (Cell::Mark(mark), Change::Mark { to, .. }) => {
+            (Kept::Set { set, .. }, Change::Overflow(_)) => {
+                **set = CountedSet::of_overflow();
+                Ok(false)
+            }
+            (Kept::Mark { mark, .. }, Change::Mark { to, .. }) => {
                 *mark = to;
                 Ok(to == 0)
             }
-            (Cell::Register(bytes), Change::Put(_, new)) => {
-                *bytes = new.into();
+            (Kept::Register { bytes, .. }, Change::Put(_, new)) => {
+                **bytes = new.into();
                 Ok(new.is_empty())
             }
             (_, change) => Err(KindMismatch { slot: change.slot() }),
@@ -320,6 +439,28 @@ mod tests {
         let mut record = Record::new(0);
         record.apply(&Change::Add(SPENT, 1)).unwrap();
         assert_eq!(record.apply(&Change::Put(SPENT, b"x")), Err(KindMismatch { slot: SPENT }));
-        assert_eq!(record.get(SPENT), Some(&Cell::Sum(1)));
+        assert_eq!(record.get(SPENT), Some(Cell::Sum(1)));
+    }
+
+    #[test]
+    fn a_kept_cell_takes_sixteen_bytes() {
+        assert_eq!(size_of::<super::Kept>(), 16);
+    }
+
+    #[test]
+    fn a_sum_grows_beyond_64_bits_and_back() {
+        let mut record = Record::new(0);
+        let (mut sum, far) = (0i128, i128::from(i64::MAX));
+        for n in [far, 1, far, far * far, -far * far, -far, 1, -far, -3] {
+            record.apply(&Change::Add(SPENT, n)).unwrap();
+            sum += n;
+            assert_eq!(record.sum(SPENT), sum);
+            let mut bytes = Vec::new();
+            record.encode(&mut bytes);
+            assert_eq!(Record::decode(&bytes).unwrap(), record, "equal sums are kept in one form");
+        }
+        assert_eq!(sum, -1);
+        record.apply(&Change::Add(SPENT, 1)).unwrap();
+        assert!(record.is_empty());
     }
 }

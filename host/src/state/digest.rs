@@ -4,6 +4,7 @@
 //! take no part.
 
 use super::cell::{Cell, Change, Record, Slot};
+use super::set::CountedSet;
 use super::varint::low_u64;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -31,8 +32,14 @@ pub(super) fn change_part(key: u64, change: &Change<'_>) -> u64 {
     match *change {
         Change::Add(slot, n) => sum_part(key, slot, n),
         Change::Count(slot, value, n) => count_part(key, slot, value, n),
-        Change::Mark { .. } | Change::Put(..) => 0,
+        // What the entries were is not in the change: see `set_part`.
+        Change::Overflow(_) | Change::Mark { .. } | Change::Put(..) => 0,
     }
+}
+
+/// What all entries of a set have added to its space's digest.
+pub(super) fn set_part(key: u64, slot: Slot, set: &CountedSet) -> u64 {
+    set.iter().fold(0, |sum, (value, n)| sum.wrapping_add(count_part(key, slot, value, n)))
 }
 
 /// Adds `part` to the digest of `space` in a sorted list.
@@ -47,19 +54,16 @@ pub(super) fn add_to(digests: &mut Vec<(u32, u64)>, space: u32, part: u64) {
     }
 }
 
-/// Digest of one key's record, per space in ascending order; the digest of a state is the sum over its keys.
+/// Digest of one key's record, per space in ascending order; the digest of a state is the sum over its keys. The
+/// record must be whole: of a set in rows it would know nothing.
 #[must_use]
 pub fn digest_of(key: &[u8], record: &Record) -> Vec<(u32, u64)> {
     let key = key_part(key);
     let mut digests = Vec::new();
     for (slot, cell) in record.cells() {
         match cell {
-            Cell::Sum(sum) => add_to(&mut digests, slot.space, sum_part(key, slot, *sum)),
-            Cell::Set(set) => {
-                for (value, n) in set.iter() {
-                    add_to(&mut digests, slot.space, count_part(key, slot, value, n));
-                }
-            }
+            Cell::Sum(sum) => add_to(&mut digests, slot.space, sum_part(key, slot, sum)),
+            Cell::Set(set) => add_to(&mut digests, slot.space, set_part(key, slot, set)),
             Cell::Mark(_) | Cell::Register(_) => {}
         }
     }

@@ -6,8 +6,9 @@ use std::hash::{BuildHasher, Hasher};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// The format that this version writes, and the newest it reads.
-const FORMAT: u64 = 1;
+/// The format that this version writes, and the newest it reads. Format 2 has counted sets in rows and sets that
+/// overflowed; all that format 1 holds reads the same in it, so that opening a directory of format 1 only says so.
+const FORMAT: u64 = 2;
 
 /// An open state directory; the lock goes with it.
 #[derive(Debug)]
@@ -33,8 +34,18 @@ impl StateDir {
         let lock = lock(path)?;
         let file = path.join("format");
         let (id, epoch) = match fs::read_to_string(&file) {
-            Ok(text) => parse(path, &text)?,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => create(path, &file)?,
+            Ok(text) => {
+                let (format, id, epoch) = parse(path, &text)?;
+                if format < FORMAT {
+                    write(path, &file, (&id, epoch))?; // before anything else, so that an older retag refuses it
+                }
+                (id, epoch)
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                let (id, epoch) = (format!("{:016x}", random()), 1);
+                write(path, &file, (&id, epoch))?;
+                (id, epoch)
+            }
             Err(e) => return Err(io("read", &file)(e)),
         };
         Ok(Self { path: path.to_path_buf(), id, epoch, _lock: lock })
@@ -94,8 +105,8 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
     Ok(file)
 }
 
-fn create(dir: &Path, file: &Path) -> Result<(String, u64), StoreError> {
-    let (id, epoch) = (format!("{:016x}", random()), 1);
+/// Writes the `format` file, whole or not at all.
+fn write(dir: &Path, file: &Path, (id, epoch): (&str, u64)) -> Result<(), StoreError> {
     let text = format!("format = {FORMAT}\nid = {id}\nepoch = {epoch}\n");
     let new = dir.join("format.new");
     let write = || {
@@ -105,11 +116,11 @@ fn create(dir: &Path, file: &Path) -> Result<(String, u64), StoreError> {
         fs::rename(&new, file)?;
         File::open(dir)?.sync_all()
     };
-    write().map_err(io("write", file))?;
-    Ok((id, epoch))
+    write().map_err(io("write", file))
 }
 
-fn parse(dir: &Path, text: &str) -> Result<(String, u64), StoreError> {
+/// Format, id and epoch.
+fn parse(dir: &Path, text: &str) -> Result<(u64, String, u64), StoreError> {
     let value = |name: &str| {
         let line = text.lines().find_map(|line| line.split_once('=').filter(|(key, _)| key.trim() == name));
         line.map(|(_, value)| value.trim())
@@ -126,7 +137,7 @@ fn parse(dir: &Path, text: &str) -> Result<(String, u64), StoreError> {
     let is_id = |id: &&str| id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit());
     let id = value("id").filter(is_id).ok_or_else(|| corrupt("it says no id of 16 hexadecimal digits"))?;
     let epoch = number("epoch").ok_or_else(|| corrupt("it says no epoch"))?;
-    Ok((id.to_owned(), epoch))
+    Ok((found, id.to_owned(), epoch))
 }
 
 /// 64 random bits: the system's, or the seed that the standard library's hash tables start from.

@@ -91,3 +91,31 @@ impl StoreError {
         Self::Corrupt { place: place.into(), reason: reason.0.to_owned() }
     }
 }
+
+/// Malformed bytes whose place is still to be said, or an error that says all.
+#[derive(Debug)]
+pub(super) enum Unplaced {
+    Malformed(Malformed),
+    Store(StoreError),
+}
+
+impl From<Malformed> for Unplaced {
+    fn from(reason: Malformed) -> Self {
+        Self::Malformed(reason)
+    }
+}
+
+impl From<StoreError> for Unplaced {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Unplaced {
+    pub(super) fn at(self, place: impl Into<String>) -> StoreError {
+        match self {
+            Self::Malformed(reason) => StoreError::corrupt(place, reason),
+            Self::Store(error) => error,
+        }
+    }
+}

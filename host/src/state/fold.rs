@@ -3,23 +3,27 @@
 //! A step rewrites some of the pages that the blocks touch; each written page carries the fold's commit, so from then on
 //! reads (and a fold begun again after a crash) pass over the entries that it includes. The last step writes the member
 //! chunks and the dictionary and drops the blocks, in one batch. Steps need no fsync of their own: a crash loses a
-//! suffix of batches, which only brings blocks back that pages then pass over.
+//! suffix of batches, which only brings blocks back that pages then pass over. Rows of counted sets are written in the
+//! batch of the page that holds their key (see `set_rows`).
 
 use super::CommitId;
 use super::cell::Record;
 use super::dictionary::{self, Edits};
-use super::error::StoreError;
+use super::error::{StoreError, Unplaced};
 use super::members;
-use super::merge::{Merged, Span};
+use super::merge::{self, Merged, Span};
 use super::meta::{self, LastCommit};
 use super::overlay::ShardView;
 use super::page::{Page, PageRecords, hex};
 use super::run::Merge;
-use super::store::{Batch, Table};
-use super::varint::Malformed;
+use super::set_rows;
+use super::store::{Batch, Row, Table};
 use super::writer::{StateWriter, block_key};
 use crate::failpoint::{self, Step};
 use std::sync::Arc;
+
+/// Bytes after which a step takes no further page: one page's sets may bring many rows.
+const STEP_BYTES_MAX: u64 = 4 << 20;
 
 /// A fold between two steps.
 #[derive(Debug)]
@@ -43,7 +47,7 @@ pub struct FoldReport {
     pub shard: u8,
     /// Pages written.
     pub pages: u32,
-    /// Bytes of the pages written.
+    /// Bytes of the pages written and of the rows of their sets.
     pub bytes: u64,
     /// Blocks dropped; 0 but in the last step of a fold.
     pub blocks_dropped: u32,
@@ -65,7 +69,7 @@ impl StateWriter {
         let mut batch = Batch::default();
         for _ in 0..self.limits.fold_pages.max(1) {
             report.finished = !self.fold_page(&mut job, &shard, &mut batch, &mut report)?;
-            if report.finished {
+            if report.finished || report.bytes > STEP_BYTES_MAX {
                 break;
             }
         }
@@ -121,8 +125,10 @@ impl StateWriter {
         let snapshot = &*self.view.snapshot;
         let page = Page::covering(snapshot, job.shard, key)?.with_upper(snapshot, job.shard)?;
         if page.folded() < job.until {
+            let set_rows = batch.rows.len();
             let (records, lost) =
-                merge_page(&page, shard, job).map_err(|e| StoreError::corrupt(place(&page.lower), e))?;
+                self.merge_page(&page, shard, job, batch).map_err(|e| e.at(place(&page.lower)))?;
+            report.bytes += batch.rows.iter().skip(set_rows).map(row_bytes).sum::<u64>();
             job.lost.extend(lost);
             let sizes = (self.limits.page_bytes, self.limits.page_bytes_max);
             let (pages, bytes) = records.write(batch, (job.shard, &page.lower), job.until, sizes);
@@ -153,38 +159,54 @@ impl StateWriter {
         batch.put(Table::Meta, meta::shard_key(job.shard), meta::encode_shard(shard.next_ordinal));
         Ok(())
     }
+
+    /// A page's records with the fold's blocks put in, and the ordinals that ended. Rows of sets go into `batch`.
+    fn merge_page(
+        &self,
+        page: &Page,
+        shard: &ShardView,
+        job: &FoldJob,
+        batch: &mut Batch,
+    ) -> Result<(PageRecords, Vec<u32>), Unplaced> {
+        let (lower, upper) = (page.lower.as_slice(), page.upper.as_deref());
+        let span = Span { page: page.run.as_ref(), blocks: &shard.blocks, lower, upper, until: job.until };
+        let dropped = &job.dropped.dropped;
+        let limits = self.limits.set_rows();
+        let (mut records, mut lost) = (PageRecords::default(), Vec::new());
+        span.walk::<Unplaced>(|key, merged| {
+            let (before, mut after) = match merged {
+                Merged::Stored(body) if dropped.is_empty() => {
+                    records.push(key, |out| out.extend_from_slice(body));
+                    return Ok(true);
+                }
+                Merged::Stored(body) => {
+                    let record = Record::decode(body)?;
+                    (Some(merge::before(&record)), Some(record))
+                }
+                Merged::Changed { before, after } => (before, after),
+            };
+            if let Some(record) = &mut after {
+                record.retain_spaces(|space| !dropped.contains(&space));
+            }
+            let snapshot = &*self.view.snapshot;
+            set_rows::fold(snapshot, job.shard, (before.as_ref(), after.as_mut()), limits, batch)?;
+            let before = before.map(|(ordinal, _)| ordinal);
+            let Some(after) = after else {
+                lost.extend(before);
+                return Ok(true);
+            };
+            lost.extend(before.filter(|before| *before != after.ordinal));
+            if after.is_empty() {
+                lost.push(after.ordinal);
+            } else {
+                records.push(key, |out| after.encode(out));
+            }
+            Ok(true)
+        })?;
+        Ok((records, lost))
+    }
 }
 
-/// A page's records with the fold's blocks put in, and the ordinals that ended.
-fn merge_page(page: &Page, shard: &ShardView, job: &FoldJob) -> Result<(PageRecords, Vec<u32>), Malformed> {
-    let (lower, upper) = (page.lower.as_slice(), page.upper.as_deref());
-    let span = Span { page: page.run.as_ref(), blocks: &shard.blocks, lower, upper, until: job.until };
-    let dropped = &job.dropped.dropped;
-    let (mut records, mut lost) = (PageRecords::default(), Vec::new());
-    span.walk(|key, merged| {
-        let (before, after) = match merged {
-            Merged::Stored(body) if dropped.is_empty() => {
-                records.push(key, |out| out.extend_from_slice(body));
-                return Ok(true);
-            }
-            Merged::Stored(body) => {
-                let record = Record::decode(body)?;
-                (Some(record.ordinal), Some(record))
-            }
-            Merged::Changed { before, after } => (before, after),
-        };
-        let Some(mut after) = after else {
-            lost.extend(before);
-            return Ok(true);
-        };
-        after.retain_spaces(|space| !dropped.contains(&space));
-        lost.extend(before.filter(|before| *before != after.ordinal));
-        if after.is_empty() {
-            lost.push(after.ordinal);
-        } else {
-            records.push(key, |out| after.encode(out));
-        }
-        Ok(true)
-    })?;
-    Ok((records, lost))
+fn row_bytes((_, key, value): &Row) -> u64 {
+    (key.len() + value.as_ref().map_or(0, Vec::len)) as u64
 }

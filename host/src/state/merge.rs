@@ -3,7 +3,7 @@
 
 use super::CommitId;
 use super::block::Entry;
-use super::cell::Record;
+use super::cell::{Record, Slot};
 use super::overlay::OverlayBlock;
 use super::run::{Cursor, Merge, Run};
 use super::varint::Malformed;
@@ -29,19 +29,28 @@ pub(super) enum Merged<'a> {
     Stored(&'a [u8]),
     /// Changed by blocks.
     Changed {
-        /// Ordinal in the page, if it was there.
-        before: Option<u32>,
+        /// Ordinal in the page, if it was there, and its sets in rows.
+        before: Option<Before>,
         /// The record now; may have no cells.
         after: Option<Record>,
     },
 }
 
+/// What a page has of a key that is not in the record after it: its ordinal and its sets in rows.
+pub(super) type Before = (u32, Vec<Slot>);
+
+/// [`Before`] of a record.
+pub(super) fn before(record: &Record) -> Before {
+    let in_rows = record.sets().filter(|(_, set)| set.is_in_rows());
+    (record.ordinal, in_rows.map(|(slot, _)| slot).collect())
+}
+
 impl Span<'_> {
     /// Calls `visit` with each key in order until it answers false.
-    pub(super) fn walk(
+    pub(super) fn walk<E: From<Malformed>>(
         &self,
-        mut visit: impl FnMut(&[u8], Merged<'_>) -> Result<bool, Malformed>,
-    ) -> Result<(), Malformed> {
+        mut visit: impl FnMut(&[u8], Merged<'_>) -> Result<bool, E>,
+    ) -> Result<(), E> {
         let folded = self.page.map_or(0, Run::stamp);
         let runs = self.blocks.iter().map(|block| block.run());
         let runs = runs.filter(|run| run.stamp() > folded && run.stamp() <= self.until);
@@ -88,7 +97,7 @@ fn put_together<'a>(
     body: Option<&[u8]>,
 ) -> Result<Merged<'a>, Malformed> {
     let mut record = body.map(Record::decode).transpose()?;
-    let before = record.as_ref().map(|record| record.ordinal);
+    let before = record.as_ref().map(before);
     while let Some((_, body)) = changes.next_of(key)? {
         Entry::decode(body)?.apply(&mut record)?;
     }

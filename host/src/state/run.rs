@@ -27,6 +27,8 @@ pub(super) enum RunKind {
     Page = 0xa1,
     /// Keys by ordinal.
     Dictionary = 0xd1,
+    /// Entries of a counted set.
+    Set = 0xc1,
 }
 
 /// Writes a run, key by key.

@@ -3,15 +3,16 @@
 //! are held for answers, not for ever.)
 
 use super::cell::{Record, Slot};
-use super::error::StoreError;
+use super::error::{StoreError, Unplaced};
 use super::members::{MarkKey, Members};
 use super::merge::{Merged, Span};
 use super::meta::LastCommit;
 use super::overlay::ShardView;
 use super::page::{Page, hex};
-use super::store::{Snapshot, Table, Visit};
+use super::set::CountedSet;
+use super::store::{KeyValue, Snapshot, Table, Visit, Written};
 use super::varint::Malformed;
-use super::{CommitId, dictionary};
+use super::{CommitId, dictionary, set_rows};
 use std::sync::Arc;
 
 /// The state as of one commit.
@@ -19,6 +20,16 @@ pub struct View {
     pub(super) last: Arc<LastCommit>,
     pub(super) snapshot: Arc<dyn Snapshot>,
     pub(super) shards: Vec<Arc<ShardView>>,
+    pub(super) written: Written,
+}
+
+/// How much of sets in rows a reader wants.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// Their summary, where it is up to date.
+    Brief,
+    /// Their entries.
+    Whole,
 }
 
 /// A state key and its record.
@@ -56,6 +67,12 @@ impl View {
         found.and_then(|at| self.last.digests.get(at)).map_or(0, |(_, digest)| *digest)
     }
 
+    /// What its writer had handed to the store when it made this view.
+    #[must_use]
+    pub fn written(&self) -> Written {
+        self.written
+    }
+
     fn shard(&self, shard: usize) -> Result<(u8, &ShardView), StoreError> {
         let found = u8::try_from(shard).ok().zip(self.shards.get(shard));
         let (number, shard_view) = found.ok_or_else(|| StoreError::Corrupt {
@@ -66,19 +83,32 @@ impl View {
     }
 
     /// The record without the cells of dropped spaces; none where nothing is left.
-    fn live(&self, record: Option<Record>) -> Option<Record> {
-        let mut record = record?;
+    fn live(&self, shard: u8, record: Option<Record>, depth: Depth) -> Result<Option<Record>, StoreError> {
+        let Some(mut record) = record else { return Ok(None) };
         if !self.last.dropped.is_empty() {
             record.retain_spaces(|space| !self.last.dropped.contains(&space));
         }
-        (!record.is_empty()).then_some(record)
+        set_rows::load(&*self.snapshot, shard, &mut record, depth == Depth::Whole)?;
+        Ok((!record.is_empty()).then_some(record))
     }
 
-    /// The record of a state key.
+    /// The record of a state key, with the entries of all its sets.
     ///
     /// # Errors
     /// What the store says, or [`StoreError::Corrupt`].
     pub fn get(&self, shard: usize, key: &[u8]) -> Result<Option<Record>, StoreError> {
+        self.get_to(shard, key, Depth::Whole)
+    }
+
+    /// The record of a state key; of a set in rows it may have the summary alone, which is enough for readings.
+    ///
+    /// # Errors
+    /// What the store says, or [`StoreError::Corrupt`].
+    pub fn get_brief(&self, shard: usize, key: &[u8]) -> Result<Option<Record>, StoreError> {
+        self.get_to(shard, key, Depth::Brief)
+    }
+
+    fn get_to(&self, shard: usize, key: &[u8], depth: Depth) -> Result<Option<Record>, StoreError> {
         let (number, overlay) = self.shard(shard)?;
         let page = Page::covering(&*self.snapshot, number, key)?;
         let corrupt = |e: Malformed| StoreError::corrupt(format!("key {} in shard {shard}", hex(key)), e);
@@ -92,17 +122,43 @@ impl View {
             }
             Ok(record)
         };
-        Ok(self.live(read().map_err(corrupt)?))
+        self.live(number, read().map_err(corrupt)?, depth)
     }
 
-    /// All records under the page that covers `key`, and the range that it covers.
+    /// Brings in the entries of those sets of `record` that lie in rows and have changed since it was read. Nothing
+    /// but those changes may have happened to these sets between the view that `record` was read from and this one.
+    ///
+    /// # Errors
+    /// What the store says, or [`StoreError::Corrupt`].
+    pub fn load_sets(&self, shard: usize, key: &[u8], record: &mut Record) -> Result<(), StoreError> {
+        let stored = self.get(shard, key)?.unwrap_or_default();
+        let behind: Vec<Slot> =
+            record.sets().filter(|(_, set)| set.is_behind()).map(|(slot, _)| slot).collect();
+        for slot in behind {
+            let missing = || StoreError::Corrupt {
+                place: format!("set {}.{} of key {} in shard {shard}", slot.space, slot.index, hex(key)),
+                reason: "it is not there any more".to_owned(),
+            };
+            let mut whole = stored.set(slot).cloned().ok_or_else(missing)?;
+            record
+                .set(slot)
+                .into_iter()
+                .flat_map(CountedSet::behind)
+                .for_each(|(value, n)| whole.add(value, n));
+            record.replace_set(slot, whole);
+        }
+        Ok(())
+    }
+
+    /// All records under the page that covers `key`, and the range that it covers. Of sets in rows there may be the
+    /// summary alone.
     ///
     /// # Errors
     /// What the store says, or [`StoreError::Corrupt`].
     pub fn page_around(&self, shard: usize, key: &[u8]) -> Result<PageRead, StoreError> {
         let (number, _) = self.shard(shard)?;
         let page = Page::covering(&*self.snapshot, number, key)?.with_upper(&*self.snapshot, number)?;
-        let records = self.read_span(shard, &page, &page.lower, usize::MAX)?;
+        let records = self.read_span(shard, &page, &page.lower, (usize::MAX, Depth::Brief))?;
         Ok(PageRead { lower: page.lower.into(), upper: page.upper.map(Into::into), records })
     }
 
@@ -111,27 +167,27 @@ impl View {
         shard: usize,
         page: &Page,
         lower: &[u8],
-        limit: usize,
+        (limit, depth): (usize, Depth),
     ) -> Result<Vec<KeyRecord>, StoreError> {
-        let (_, overlay) = self.shard(shard)?;
+        let (number, overlay) = self.shard(shard)?;
         let (page, upper) = (page.run.as_ref(), page.upper.as_deref());
         let span = Span { page, blocks: &overlay.blocks, lower, upper, until: CommitId::MAX };
         let mut records = Vec::new();
-        let walked = span.walk(|key, merged| {
+        let walked = span.walk::<Unplaced>(|key, merged| {
             let record = match merged {
                 Merged::Stored(body) => Some(Record::decode(body)?),
                 Merged::Changed { after, .. } => after,
             };
-            if let Some(record) = self.live(record) {
+            if let Some(record) = self.live(number, record, depth)? {
                 records.push((key.into(), record));
             }
             Ok(records.len() < limit)
         });
-        walked.map_err(|e| StoreError::corrupt(format!("keys from {} in shard {shard}", hex(lower)), e))?;
+        walked.map_err(|e| e.at(format!("keys from {} in shard {shard}", hex(lower))))?;
         Ok(records)
     }
 
-    /// Up to `limit` records in key order, behind key `after` or from the start.
+    /// Up to `limit` records in key order, behind key `after` or from the start, with the entries of all their sets.
     ///
     /// # Errors
     /// What the store says, or [`StoreError::Corrupt`].
@@ -141,13 +197,37 @@ impl View {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Vec<KeyRecord>, StoreError> {
+        self.scan_to(shard, after, limit, Depth::Whole)
+    }
+
+    /// Like [`View::scan`]; of sets in rows there may be the summary alone, which is enough for readings.
+    ///
+    /// # Errors
+    /// What the store says, or [`StoreError::Corrupt`].
+    pub fn scan_brief(
+        &self,
+        shard: usize,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<KeyRecord>, StoreError> {
+        self.scan_to(shard, after, limit, Depth::Brief)
+    }
+
+    fn scan_to(
+        &self,
+        shard: usize,
+        after: Option<&[u8]>,
+        limit: usize,
+        depth: Depth,
+    ) -> Result<Vec<KeyRecord>, StoreError> {
         let (number, _) = self.shard(shard)?;
         let mut records = Vec::new();
         // The least key greater than `after` is `after` with a zero byte behind.
         let mut from = after.map_or_else(Vec::new, |after| [after, &[0]].concat());
         while records.len() < limit {
             let page = Page::covering(&*self.snapshot, number, &from)?.with_upper(&*self.snapshot, number)?;
-            records.append(&mut self.read_span(shard, &page, &from, limit - records.len())?);
+            let left = limit - records.len();
+            records.append(&mut self.read_span(shard, &page, &from, (left, depth))?);
             match page.upper {
                 Some(upper) => from = upper,
                 None => break,
@@ -197,6 +277,14 @@ impl View {
     /// What the store says.
     pub fn row(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.snapshot.get(table, key)
+    }
+
+    /// The row with the greatest key that is <= `key`.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn last_row(&self, table: Table, key: &[u8]) -> Result<Option<KeyValue>, StoreError> {
+        self.snapshot.last_at_or_before(table, key)
     }
 
     /// Visits rows with `from` <= key < `to` in key order until `visit` answers false.

@@ -11,7 +11,8 @@ use super::fold::FoldJob;
 use super::members::{self, ChunkKey};
 use super::meta::{self, LastCommit};
 use super::overlay::ShardView;
-use super::store::{Batch, Row, Store, Table};
+use super::set_rows::RowLimits;
+use super::store::{Batch, Row, Store, Table, Written};
 use super::varint::Malformed;
 use super::view::View;
 use super::{CommitId, SHARDS};
@@ -31,6 +32,16 @@ pub struct Limits {
     pub page_bytes_max: usize,
     /// Pages that one step of a fold rewrites.
     pub fold_pages: usize,
+    /// Entries of a counted set beyond which it gets rows of its own; it comes back below half of it.
+    pub set_in_place_max: usize,
+    /// Bytes from which such a row is split.
+    pub set_row_bytes_max: usize,
+}
+
+impl Limits {
+    pub(super) fn set_rows(&self) -> RowLimits {
+        RowLimits { in_place_max: self.set_in_place_max, bytes_max: self.set_row_bytes_max }
+    }
 }
 
 impl Default for Limits {
@@ -41,6 +52,8 @@ impl Default for Limits {
             page_bytes: 32 << 10,
             page_bytes_max: 64 << 10,
             fold_pages: 32,
+            set_in_place_max: 64,
+            set_row_bytes_max: 4 << 10,
         }
     }
 }
@@ -72,6 +85,7 @@ pub struct StateWriter {
     /// Member chunks that differ from their stored rows, per shard.
     pub(super) dirty: Vec<BTreeSet<ChunkKey>>,
     pub(super) fold: Option<FoldJob>,
+    written: Written,
     failed: bool,
 }
 
@@ -116,8 +130,10 @@ impl StateWriter {
             of(&mut shards, shard)?.push(reader, &last.dropped, of(&mut dirty, shard)?)
         })?;
         let shards = shards.into_iter().map(Arc::new).collect();
-        let view = Arc::new(View { last: Arc::new(last), snapshot, shards });
-        let writer = Self { store, limits, view: Arc::clone(&view), dirty, fold: None, failed: false };
+        let written = Written::default();
+        let view = Arc::new(View { last: Arc::new(last), snapshot, shards, written });
+        let writer =
+            Self { store, limits, view: Arc::clone(&view), dirty, fold: None, written, failed: false };
         Ok((writer, view))
     }
 
@@ -220,9 +236,11 @@ impl StateWriter {
     }
 
     pub(super) fn write(&mut self, batch: Batch, durable: bool) -> Result<(), StoreError> {
-        let written = self.store.commit(batch, durable);
-        self.failed |= written.is_err();
-        written
+        self.written.fsyncs += u64::from(durable);
+        self.written.bytes += batch.bytes();
+        let done = self.store.commit(batch, durable);
+        self.failed |= done.is_err();
+        done
     }
 
     /// Publishes the view of what has just been written.
@@ -232,7 +250,7 @@ impl StateWriter {
         shards: Vec<Arc<ShardView>>,
     ) -> Result<Arc<View>, StoreError> {
         let snapshot = self.store.snapshot().inspect_err(|_| self.failed = true)?;
-        self.view = Arc::new(View { last, snapshot, shards });
+        self.view = Arc::new(View { last, snapshot, shards, written: self.written });
         Ok(Arc::clone(&self.view))
     }
 

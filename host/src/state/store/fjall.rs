@@ -13,7 +13,7 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Bytes that a table gathers in memory before they become a file; nine tables bound memory and journal.
+/// Bytes that a table gathers in memory before they become a file; ten tables bound memory and journal.
 const MEMTABLE_BYTES: u64 = 16 << 20;
 /// Journals beyond this are emptied by writing out the tables that hold them back (the least the store takes).
 const JOURNAL_BYTES: u64 = 128 << 20;
@@ -132,6 +132,16 @@ struct FjallSnapshot {
     tables: Arc<Tables>,
 }
 
+impl FjallSnapshot {
+    fn last(&self, table: Table, to: Bound<&[u8]>) -> Result<Option<KeyValue>, StoreError> {
+        let bounds = (Bound::Unbounded, to);
+        let last = self.snapshot.range::<&[u8], _>(self.tables.keyspace(table)?, bounds).next_back();
+        let Some(row) = last else { return Ok(None) };
+        let (key, value) = row.into_inner().map_err(|source| self.tables.error("read", &source))?;
+        Ok(Some((key.to_vec(), value.to_vec())))
+    }
+}
+
 impl Snapshot for FjallSnapshot {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let value = self.snapshot.get(self.tables.keyspace(table)?, key);
@@ -153,10 +163,10 @@ impl Snapshot for FjallSnapshot {
     }
 
     fn last_at_or_before(&self, table: Table, key: &[u8]) -> Result<Option<KeyValue>, StoreError> {
-        let bounds = (Bound::Unbounded, Bound::Included(key));
-        let last = self.snapshot.range::<&[u8], _>(self.tables.keyspace(table)?, bounds).next_back();
-        let Some(row) = last else { return Ok(None) };
-        let (key, value) = row.into_inner().map_err(|source| self.tables.error("read", &source))?;
-        Ok(Some((key.to_vec(), value.to_vec())))
+        self.last(table, Bound::Included(key))
+    }
+
+    fn last_before(&self, table: Table, key: &[u8]) -> Result<Option<KeyValue>, StoreError> {
+        self.last(table, Bound::Excluded(key))
     }
 }

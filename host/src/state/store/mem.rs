@@ -118,6 +118,12 @@ impl MemSnapshot {
     fn rows(&self, table: Table) -> impl std::ops::Deref<Target = Rows> {
         self.tables.get(table as usize).cloned().unwrap_or_default()
     }
+
+    fn last(&self, table: Table, to: Bound<&[u8]>) -> Option<KeyValue> {
+        let rows = self.rows(table);
+        let last = rows.range::<[u8], _>((Bound::Unbounded, to)).next_back();
+        last.map(|(key, value)| (key.clone(), value.to_vec()))
+    }
 }
 
 impl Snapshot for MemSnapshot {
@@ -139,9 +145,10 @@ impl Snapshot for MemSnapshot {
     }
 
     fn last_at_or_before(&self, table: Table, key: &[u8]) -> Result<Option<KeyValue>, StoreError> {
-        let bounds = (Bound::Unbounded, Bound::Included(key));
-        let rows = self.rows(table);
-        let last = rows.range::<[u8], _>(bounds).next_back();
-        Ok(last.map(|(key, value)| (key.clone(), value.to_vec())))
+        Ok(self.last(table, Bound::Included(key)))
+    }
+
+    fn last_before(&self, table: Table, key: &[u8]) -> Result<Option<KeyValue>, StoreError> {
+        Ok(self.last(table, Bound::Excluded(key)))
     }
 }

@@ -32,11 +32,13 @@ pub enum Table {
     Outbox = 7,
     /// Images and messages set aside.
     Quarantine = 8,
+    /// Entries of counted sets that are too long for a page. Written by the state only.
+    Sets = 9,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Table; 9] = [
+    pub const ALL: [Table; 10] = [
         Table::Meta,
         Table::Blocks,
         Table::Pages,
@@ -46,6 +48,7 @@ impl Table {
         Table::Ledger,
         Table::Outbox,
         Table::Quarantine,
+        Table::Sets,
     ];
 
     /// Its name in the store.
@@ -61,12 +64,13 @@ impl Table {
             Table::Ledger => "ledger",
             Table::Outbox => "outbox",
             Table::Quarantine => "quarantine",
+            Table::Sets => "sets",
         }
     }
 
     /// Only the state itself writes this table.
     pub(super) fn is_own(self) -> bool {
-        matches!(self, Table::Blocks | Table::Pages | Table::Members | Table::Dictionary)
+        matches!(self, Table::Blocks | Table::Pages | Table::Members | Table::Dictionary | Table::Sets)
     }
 }
 
@@ -90,6 +94,23 @@ impl Batch {
     pub fn remove(&mut self, table: Table, key: impl Into<Vec<u8>>) {
         self.rows.push((table, key.into(), None));
     }
+}
+
+impl Batch {
+    /// Bytes of keys and values.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.rows.iter().map(|(_, key, value)| (key.len() + value.as_ref().map_or(0, Vec::len)) as u64).sum()
+    }
+}
+
+/// What was handed to a store since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Durable batches: each waits for the disk once.
+    pub fsyncs: u64,
+    /// Bytes of keys and values; what the store adds to them on disk is its own.
+    pub bytes: u64,
 }
 
 /// A row's key and its value.
@@ -133,4 +154,10 @@ pub trait Snapshot: Send + Sync {
     /// # Errors
     /// Whatever the store says.
     fn last_at_or_before(&self, table: Table, key: &[u8]) -> Result<Option<KeyValue>, StoreError>;
+
+    /// The row with the greatest key that is < `key`.
+    ///
+    /// # Errors
+    /// Whatever the store says.
+    fn last_before(&self, table: Table, key: &[u8]) -> Result<Option<KeyValue>, StoreError>;
 }
