@@ -22,7 +22,8 @@ use std::sync::Arc;
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 /// Format of a source's messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Format {
     /// Maxwell's JSON, one message a line.
     Maxwell,
@@ -33,6 +34,23 @@ impl Format {
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         (name == "maxwell").then_some(Self::Maxwell)
+    }
+
+    /// The JSON text of each of `columns` in one image of a message, as it is spelled there; none where the image does
+    /// not carry the column. For people, not for rules.
+    #[must_use]
+    pub fn tokens(self, message: &[u8], side: Side, columns: &[&str]) -> Vec<Option<String>> {
+        match self {
+            Self::Maxwell => maxwell::tokens(message, side, columns),
+        }
+    }
+
+    /// Where a block of this format may be cut so that it ends with a whole transaction.
+    #[must_use]
+    pub fn boundary(self) -> fn(&[u8]) -> Option<usize> {
+        match self {
+            Self::Maxwell => boundary::transaction,
+        }
     }
 }
 

@@ -1,18 +1,17 @@
-//! Looking at sixteen bytes at a time: the end of a string, the end of a run of digits.
+//! Looking at sixteen bytes at a time: where quotes are, the end of a run of digits.
 #![allow(unsafe_code)] // SSE2 instructions, as baseline of the architecture
 
-/// Index of the first `"` or `\` in `bytes`.
+/// Bit n of the first number is set where byte n is a quote, of the second where it is a backslash.
 #[inline]
-pub(super) fn string_end(bytes: &[u8]) -> Option<usize> {
-    let (chunks, rest) = bytes.as_chunks::<16>();
-    for (n, chunk) in chunks.iter().enumerate() {
-        let stops = quotes(chunk);
-        if stops != 0 {
-            return Some(n * 16 + stops.trailing_zeros() as usize);
-        }
+pub(super) fn quotes_and_escapes(bytes: &[u8; 64]) -> (u64, u64) {
+    let (chunks, _) = bytes.as_chunks::<16>();
+    let (mut all_quotes, mut all_escapes) = (0, 0);
+    for chunk in chunks.iter().rev() {
+        let (quotes, escapes) = quotes(chunk);
+        all_quotes = all_quotes << 16 | u64::from(quotes);
+        all_escapes = all_escapes << 16 | u64::from(escapes);
     }
-    let at = rest.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
-    Some(bytes.len() - rest.len() + at)
+    (all_quotes, all_escapes)
 }
 
 /// Number of digits at the start of `bytes`.
@@ -56,21 +55,19 @@ fn odds(chunk: &[u8; 16]) -> u32 {
     mask.cast_unsigned()
 }
 
-/// Bit n is set where byte n is a quote or backslash.
+/// Bit n of the first number is set where byte n is a quote, of the second where it is a backslash.
 #[cfg(target_arch = "x86_64")]
 #[inline]
-fn quotes(chunk: &[u8; 16]) -> u32 {
-    use std::arch::x86_64::{
-        __m128i, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8,
-    };
+fn quotes(chunk: &[u8; 16]) -> (u32, u32) {
+    use std::arch::x86_64::{__m128i, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi8};
     // SAFETY: SSE2 belongs to every x86_64 processor, and the unaligned load reads the chunk's 16 bytes.
-    let mask = unsafe {
+    let (quotes, escapes) = unsafe {
         let bytes = _mm_loadu_si128(chunk.as_ptr().cast::<__m128i>());
-        let quote = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(0x22));
-        let escape = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(0x5c));
-        _mm_movemask_epi8(_mm_or_si128(quote, escape))
+        let quotes = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(0x22));
+        let escapes = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(0x5c));
+        (_mm_movemask_epi8(quotes), _mm_movemask_epi8(escapes))
     };
-    mask.cast_unsigned()
+    (quotes.cast_unsigned(), escapes.cast_unsigned())
 }
 
 /// Bit n is set where byte n is no digit.
@@ -97,8 +94,8 @@ mod portable {
         chunk.iter().rev().fold(0, |mask, byte| mask << 1 | u32::from(stops(*byte)))
     }
 
-    pub(super) fn quotes(chunk: &[u8; 16]) -> u32 {
-        mask(chunk, |byte| matches!(byte, b'"' | b'\\'))
+    pub(super) fn quotes(chunk: &[u8; 16]) -> (u32, u32) {
+        (mask(chunk, |byte| byte == b'"'), mask(chunk, |byte| byte == b'\\'))
     }
 
     pub(super) fn others(chunk: &[u8; 16]) -> u32 {
@@ -163,17 +160,15 @@ mod tests {
     }
 
     #[test]
-    fn every_place_is_found() {
-        for length in 0..70 {
-            let mut bytes = vec![b'x'; length];
-            assert_eq!(string_end(&bytes), None);
-            for at in 0..length {
-                for stop in [b'"', b'\\'] {
-                    bytes[at] = stop;
-                    assert_eq!(string_end(&bytes), Some(at), "{length} {at}");
-                }
-                bytes[at] = 0xff;
-            }
+    fn quotes_and_escapes_are_found_in_every_place() {
+        let mut bytes = [b'x'; 64];
+        assert_eq!(quotes_and_escapes(&bytes), (0, 0));
+        for at in 0..64 {
+            bytes[at] = b'"';
+            assert_eq!(quotes_and_escapes(&bytes), (1 << at, 0), "{at}");
+            bytes[at] = b'\\';
+            assert_eq!(quotes_and_escapes(&bytes), (0, 1 << at), "{at}");
+            bytes[at] = 0xff;
         }
     }
 }

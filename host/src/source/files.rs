@@ -2,11 +2,16 @@
 //!
 //! A file may grow while it is read. A block ends behind a transaction where one is seen, else behind a line; a last
 //! line without an end is given only when the caller reads to the end of the files and stops there.
+//!
+//! A log only grows. While a file is followed, one that is cut short, cut and grown again, or replaced by another one is
+//! noticed: by its size, by the bytes before the end that was seen last, by the file that stands at its path. At a start
+//! only its size and first `FINGERPRINT_BYTES` bytes are compared: what was rewritten behind those while no host ran
+//! cannot be seen.
 
 use super::{Block, Partition, Position, Source, SourceError};
 use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,13 +25,61 @@ const FINGERPRINT_BYTES: u64 = 1024;
 pub struct Files {
     source_name: String,
     /// By partition number of the state.
-    files: Vec<Option<(PathBuf, File)>>,
+    files: Vec<Option<Open>>,
     /// Offset behind the last whole transaction of a text, if it knows one.
     boundary: fn(&[u8]) -> Option<usize>,
     /// A last line without an end is a message.
     until_end: bool,
     /// Buffers of blocks given out: those that nobody holds any more are filled again.
     pool: Vec<Arc<Vec<u8>>>,
+}
+
+/// A file that is read.
+#[derive(Debug)]
+struct Open {
+    path: PathBuf,
+    file: File,
+    /// The end of what was given when nothing stood behind it, and the bytes before that.
+    seen: Option<(Position, Vec<u8>)>,
+}
+
+/// Bytes before a seen end that must stay as they are.
+const SEEN_BYTES: u64 = 64;
+/// The byte order mark of UTF-8, and what takes its place: positions stay right, JSON passes over blanks.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+const BLANKS: &[u8] = b"   ";
+
+impl Open {
+    /// What says that this is no longer the file that was read up to `offset`; `read` bytes stand behind that.
+    fn changed(&self, offset: Position, read: usize) -> std::io::Result<Option<&'static str>> {
+        let own = self.file.metadata()?;
+        if own.len() < offset {
+            return Ok(Some("it is shorter"));
+        }
+        if let Some((_, before)) = self.seen.as_ref().filter(|(end, _)| *end == offset && read > 0) {
+            let mut now = vec![0; before.len()];
+            let length = read_full(&self.file, &mut now, offset - before.len() as u64)?;
+            if length < now.len() || now != *before {
+                return Ok(Some("what stood before that differs"));
+            }
+        }
+        // A file that was moved away keeps what it has; another one at its path would never be read.
+        let is_other = |at: std::fs::Metadata| (at.dev(), at.ino()) != (own.dev(), own.ino());
+        let replaced = read == 0 && self.path.metadata().is_ok_and(is_other);
+        Ok(replaced.then_some("another file has taken its place"))
+    }
+
+    /// Notes the end at `end`.
+    fn note(&mut self, end: Position) -> std::io::Result<()> {
+        if self.seen.as_ref().is_some_and(|(seen, _)| *seen == end) {
+            return Ok(());
+        }
+        let length = end.min(SEEN_BYTES);
+        let mut before = vec![0; usize::try_from(length).unwrap_or(0)];
+        let read = read_full(&self.file, &mut before, end - length)?;
+        self.seen = (read == before.len()).then_some((end, before));
+        Ok(())
+    }
 }
 
 /// Most buffers that are kept for another use: two cycles of 64 MiB in blocks of 1 MiB.
@@ -56,7 +109,7 @@ impl Files {
             files.push(if partition.source == source_name {
                 let path = folder.join(&partition.name);
                 let file = File::open(&path).map_err(|error| io(source_name, &path, error))?;
-                Some((path, file))
+                Some(Open { path, file, seen: None })
             } else {
                 None
             });
@@ -68,24 +121,32 @@ impl Files {
 
 impl Source for Files {
     fn read(&mut self, partition: usize, offset: Position, bytes_max: usize) -> Result<Block, SourceError> {
-        let Some(Some((path, file))) = self.files.get(partition) else {
+        let Some(Some(open)) = self.files.get_mut(partition) else {
             return Ok(Block { partition, start: offset, bytes: Arc::default(), at_end: true });
         };
+        let path = open.path.clone();
+        let wrap = |error| io(&self.source_name, &path, error);
         let mut wanted = bytes_max;
         let mut bytes = take_buffer(&mut self.pool);
         loop {
             bytes.resize(wanted, 0);
-            let read =
-                read_full(file, &mut bytes, offset).map_err(|error| io(&self.source_name, path, error))?;
+            let read = read_full(&open.file, &mut bytes, offset).map_err(wrap)?;
             bytes.truncate(read);
             let at_end = read < wanted;
-            if read == 0 && file.metadata().is_ok_and(|data| data.len() < offset) {
+            if let Some(why) = open.changed(offset, read).map_err(wrap)? {
                 return Err(SourceError::Replaced {
                     source_name: self.source_name.clone(),
                     path: path.display().to_string(),
                     position: offset,
-                    why: "it is shorter",
+                    why,
                 });
+            }
+            if offset == 0 && (bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff")) {
+                let (source_name, path) = (self.source_name.clone(), path.display().to_string());
+                return Err(SourceError::Utf16 { source_name, path });
+            }
+            if let Some(mark) = bytes.get_mut(..MARK.len()).filter(|mark| offset == 0 && *mark == MARK) {
+                mark.copy_from_slice(BLANKS);
             }
             let whole = match memchr::memrchr(b'\n', &bytes) {
                 Some(line) if at_end => {
@@ -112,6 +173,9 @@ impl Source for Files {
                 }
             };
             bytes.truncate(whole);
+            if at_end {
+                open.note(offset + whole as u64).map_err(wrap)?;
+            }
             let bytes = Arc::new(bytes);
             if self.pool.len() < POOL_MAX {
                 self.pool.push(bytes.clone());
@@ -152,7 +216,9 @@ pub fn discover(
     let mut found = expand(folder, source_name, patterns)?;
     let mut partitions = Vec::new();
     for (partition, position) in known {
-        let matched = match found.iter().position(|name| *name == partition.name) {
+        // Earlier versions stored the path as it was written.
+        let name = name_of(folder, &folder.join(&partition.name));
+        let matched = match found.iter().position(|found| *found == name) {
             Some(same_name) => found.remove(same_name),
             None => {
                 renamed(folder, source_name, partition, &mut found)?.ok_or_else(|| SourceError::Gone {
@@ -230,6 +296,18 @@ fn look(folder: &Path, source_name: &str, name: &str, bytes: u64) -> Result<(u64
     Ok((size, read as u64, hash.iter().map(|byte| format!("{byte:02x}")).collect()))
 }
 
+/// A partition's name: its path from the configuration's folder, or from the root where it lies elsewhere, however the
+/// paths of both were written. The file's own name stays, so that a link is not its target.
+fn name_of(folder: &Path, path: &Path) -> String {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let whole = match (parent.canonicalize(), path.file_name()) {
+        (Ok(parent), Some(name)) => parent.join(name),
+        _ => path.to_owned(),
+    };
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    whole.strip_prefix(&folder).unwrap_or(&whole).to_string_lossy().into_owned()
+}
+
 /// Files that match the patterns, by name, each once.
 fn expand(folder: &Path, source_name: &str, patterns: &[String]) -> Result<Vec<String>, SourceError> {
     let mut names = Vec::new();
@@ -244,8 +322,7 @@ fn expand(folder: &Path, source_name: &str, patterns: &[String]) -> Result<Vec<S
         let mut matched = false;
         for path in paths.flatten().filter(|path| path.is_file()) {
             matched = true;
-            let name = path.strip_prefix(folder).unwrap_or(&path);
-            let name = name.components().collect::<PathBuf>().to_string_lossy().into_owned();
+            let name = name_of(folder, &path);
             if !names.contains(&name) {
                 names.push(name);
             }
@@ -319,6 +396,18 @@ mod tests {
         let found =
             discover(&folder, "orders", &["./a.json".into(), "a.json".into(), "*".into()], &[]).unwrap();
         assert_eq!(found.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["a.json"]);
+        // Names as earlier versions stored them.
+        for stored in ["./a.json".to_owned(), folder.join("a.json").display().to_string()] {
+            let known = [(Partition { name: stored, ..found[0].clone() }, 3)];
+            assert_eq!(discover(&folder, "orders", &["*".into()], &known).unwrap(), found);
+        }
+        // Elsewhere, and through a link: one name too.
+        std::fs::write(parent.path().join("b.json"), b"22\n").unwrap();
+        std::os::unix::fs::symlink(parent.path(), folder.join("link")).unwrap();
+        let patterns = ["../b.json".into(), "link/b.json".into()];
+        let found = discover(&folder, "orders", &patterns, &[]).unwrap();
+        let expect = parent.path().canonicalize().unwrap().join("b.json").display().to_string();
+        assert_eq!(found.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), [expect]);
     }
 
     #[test]
@@ -337,5 +426,49 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let error = partitions(folder.path(), &[]).unwrap_err();
         assert!(error.to_string().contains("*.json"), "{error}");
+    }
+
+    /// Follows a.json, whose first two lines are read, while `change` happens to it.
+    fn followed(change: impl Fn(&Path)) -> Result<Block, SourceError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        std::fs::write(&path, b"11\n22\n").unwrap();
+        let found = partitions(folder.path(), &[]).unwrap();
+        let mut follow = Files::open(folder.path(), "orders", &found, no_boundary, false).unwrap();
+        assert_eq!(follow.read(0, 0, 100).unwrap().end(), 6);
+        assert_eq!(follow.read(0, 6, 100).unwrap().end(), 6);
+        change(&path);
+        follow.read(0, 6, 100)
+    }
+
+    #[test]
+    fn a_file_that_changes_in_another_way_than_growing_is_refused_while_it_is_followed() {
+        let grown = followed(|path| std::fs::write(path, b"11\n22\n33\n").unwrap()).unwrap();
+        assert_eq!(grown.bytes.as_slice(), b"33\n");
+        let moved = |path: &Path| std::fs::rename(path, path.with_extension("old")).unwrap();
+        assert!(followed(moved).unwrap().bytes.is_empty());
+        let why = |change: &dyn Fn(&Path)| followed(change).unwrap_err().to_string();
+        let regrown = why(&|path| std::fs::write(path, b"44\n55\n66\n").unwrap());
+        assert!(regrown.starts_with("file-replaced") && regrown.contains("differs"), "{regrown}");
+        let replaced = why(&|path| {
+            moved(path);
+            std::fs::write(path, b"11\n22\n33\n").unwrap();
+        });
+        assert!(replaced.contains("another file has taken its place"), "{replaced}");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over_at_the_start_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        std::fs::write(&path, b"\xef\xbb\xbf11\n\xef\xbb\xbf22\n").unwrap();
+        let found = partitions(folder.path(), &[]).unwrap();
+        let mut files = Files::open(folder.path(), "orders", &found, no_boundary, false).unwrap();
+        assert_eq!(files.read(0, 0, 100).unwrap().bytes.as_slice(), b"   11\n\xef\xbb\xbf22\n");
+        assert_eq!(files.read(0, 6, 100).unwrap().bytes.as_slice(), b"\xef\xbb\xbf22\n");
+        std::fs::write(&path, b"\xff\xfe1\0\n\0").unwrap();
+        let mut files = Files::open(folder.path(), "orders", &found, no_boundary, false).unwrap();
+        let error = files.read(0, 0, 100).unwrap_err().to_string();
+        assert!(error.contains("byte order mark") && error.contains("UTF-8"), "{error}");
     }
 }

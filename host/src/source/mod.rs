@@ -84,6 +84,17 @@ pub enum SourceError {
         /// Stored position.
         position: u64,
     },
+    /// A file that begins with the byte order mark of UTF-16.
+    #[error(
+        "not-utf-8: source {source_name}: {path} begins with the byte order mark of UTF-16; messages are UTF-8: write \
+         the file as UTF-8"
+    )]
+    Utf16 {
+        /// Name of the source.
+        source_name: String,
+        /// File.
+        path: String,
+    },
     /// A message without an end.
     #[error(
         "message-too-large: source {source_name}: {path}: the message at {position} is longer than {limit} bytes"

@@ -41,7 +41,8 @@ pub(super) fn check(envelope: &Envelope<'_>, layout: &Layout) -> Result<(), Stop
         return Ok(());
     }
     let operation = has("op") && any(&["before", "after", "source"]);
-    let wrapped = has("schema") && has("payload");
+    // With schemas.enable=false the envelope may still stand in `payload`, alone.
+    let wrapped = envelope.get("payload").is_some_and(|token| has("schema") || token.starts_with('{'));
     let around = has("tableChanges") || (has("source") && any(&["ts_ms", "before", "after"]));
     let marks = any(&["__op", "__deleted", "__table", "__source_ts_ms"]);
     let transaction = has("status") && has("id") && has("event_count");

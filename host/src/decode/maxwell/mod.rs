@@ -12,8 +12,10 @@ mod identity;
 mod judge;
 mod layout;
 mod message;
+mod quotes;
 mod scan;
 mod strict;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -22,6 +24,8 @@ use layout::{Layout, Span, Spans, same};
 use message::Message;
 use scan::{Found, Scanner};
 use strict::{Envelope, Reading};
+
+pub(super) use tokens::tokens;
 
 use super::{Decoded, MESSAGE_BYTES_MAX, Plan, Refusal, Skip};
 
@@ -94,7 +98,7 @@ impl MaxwellDecoder {
                 (rest, out.end) = (behind, end);
                 continue;
             }
-            match self.line(line, newline.is_some(), position, out) {
+            match self.line(rest, line.len(), newline.is_some(), position, out) {
                 Ok(seen) => {
                     let next = seen.transaction.of(line);
                     if let (Some(next), Some(last)) = (next, transaction)
@@ -117,10 +121,20 @@ impl MaxwellDecoder {
         }
     }
 
-    fn line(&mut self, line: &[u8], ended: bool, position: u64, out: &mut Decoded) -> Result<Seen, Refusal> {
+    /// Decodes the line that is the first `length` bytes of `bytes`.
+    fn line(
+        &mut self,
+        bytes: &[u8],
+        length: usize,
+        ended: bool,
+        position: u64,
+        out: &mut Decoded,
+    ) -> Result<Seen, Refusal> {
+        let line = bytes.get(..length).unwrap_or(&[]);
         if !self.strict_only
             && line.len() <= MESSAGE_BYTES_MAX
-            && let Some(Found { message, table }) = self.scanner.scan(&self.layout, line, &mut self.spans)
+            && let Some(Found { message, table }) =
+                self.scanner.scan(&self.layout, bytes, length, &mut self.spans)
         {
             let row = Row { message: &message, table, line, spans: &self.spans, position };
             if self.judge.apply(&self.layout, row, out).is_ok() {

@@ -8,6 +8,7 @@
 use super::foreign::CAMEL_CASE;
 use super::layout::{Layout, Span, Spans, TableLayout, same};
 use super::message::{self, Identity, Kind, Message, Shape};
+use super::quotes::Quotes;
 use crate::decode::{number, text, wide};
 
 /// Containers nested deeper than this are left to the strict reader.
@@ -22,6 +23,7 @@ const UNREAD: usize = usize::MAX;
 /// Scans messages; keeps what it learns between them.
 #[derive(Debug, Default)]
 pub(super) struct Scanner {
+    quotes: Quotes,
     envelope: Places,
     /// One per planned table.
     data: Vec<Places>,
@@ -41,90 +43,106 @@ struct Places {
 }
 
 /// `"name":` and what it stands for.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug)]
 struct Name {
-    literal: Vec<u8>,
-    /// Its first eight bytes, as far as it has them.
-    head: u64,
+    /// The first sixteen bytes, as far as there are so many.
+    head: u128,
     /// Ones over the bytes that `head` has.
-    mask: u64,
+    mask: u128,
+    /// The bytes behind them.
+    tail: Vec<u8>,
+    length: usize,
     slot: usize,
 }
 
 impl Name {
-    #[inline]
-    fn starts(&self, bytes: &[u8]) -> bool {
-        let length = self.literal.len();
-        match bytes.first_chunk::<8>() {
-            Some(head) if (u64::from_le_bytes(*head) ^ self.head) & self.mask != 0 => false,
-            Some(_) if length <= 8 => length != 0,
-            _ => length != 0 && bytes.get(..length).is_some_and(|bytes| same(bytes, &self.literal)),
-        }
+    fn new(name: &[u8], slot: usize) -> Self {
+        let literal = [b"\"", name, b"\":"].concat();
+        let backwards = literal.iter().take(16).rev();
+        let (head, mask) =
+            backwards.fold((0, 0), |(head, mask), byte| (head << 8 | u128::from(*byte), mask << 8 | 0xff));
+        let tail = literal.get(16..).unwrap_or(&[]).to_vec();
+        Self { head, mask, tail, length: literal.len(), slot }
     }
 
-    fn set(&mut self, name: &[u8], slot: usize) {
-        self.slot = slot;
-        self.literal.clear();
-        self.literal.push(b'"');
-        self.literal.extend_from_slice(name);
-        self.literal.extend_from_slice(b"\":");
-        let backwards = self.literal.iter().take(8).rev();
-        (self.head, self.mask) =
-            backwards.fold((0, 0), |(head, mask), byte| (head << 8 | u64::from(*byte), mask << 8 | 0xff));
+    /// Whether `rest` starts with it; `window` is the first sixteen bytes of `rest`.
+    #[inline(always)]
+    fn starts(&self, window: u128, rest: &[u8]) -> bool {
+        (window ^ self.head) & self.mask == 0
+            && (self.tail.is_empty() || rest.get(16..self.length).is_some_and(|rest| same(rest, &self.tail)))
     }
 }
 
 impl Places {
-    #[inline]
-    fn known(&mut self, place: usize, bytes: &[u8]) -> Option<&Name> {
+    /// The name that was seen in this place before and stands at the start of `rest` now.
+    #[inline(always)]
+    fn known(&mut self, place: usize, rest: &[u8]) -> Option<(usize, usize)> {
+        let window = u128::from_le_bytes(*rest.first_chunk()?);
         let pair = self.names.get_mut(place)?;
-        if !pair[0].starts(bytes) {
-            if !pair[1].starts(bytes) {
+        if !pair[0].starts(window, rest) {
+            if !pair[1].starts(window, rest) {
                 return None;
             }
             pair.swap(0, 1);
         }
-        Some(&pair[0])
+        Some((pair[0].length, pair[0].slot))
+    }
+
+    /// The name at the start of `rest` among those from place `from` on, and the place behind it.
+    #[inline]
+    fn find(&self, from: usize, rest: &[u8]) -> Option<(&Name, usize)> {
+        let window = u128::from_le_bytes(*rest.first_chunk()?);
+        let later = self.names.get(from..)?;
+        let step = later.iter().position(|pair| pair[0].starts(window, rest))?;
+        Some((&later.get(step)?[0], from + step + 1))
     }
 
     fn learn(&mut self, place: usize, name: &[u8], slot: usize) {
         if name.len() > NAME_BYTES_MAX {
             return;
         }
-        if place == self.names.len() && place < PLACES_MAX {
-            self.names.push(Default::default());
-        }
+        let name = Name::new(name, slot);
         if let Some(pair) = self.names.get_mut(place) {
             pair.swap(0, 1);
-            pair[0].set(name, slot);
+            pair[0] = name;
+        } else if place == self.names.len() && place < PLACES_MAX {
+            self.names.push([name.clone(), name]);
         }
     }
 }
 
 impl Scanner {
     pub(super) fn new(layout: &Layout) -> Self {
-        Self { envelope: Places::default(), data: layout.tables.iter().map(|_| Places::default()).collect() }
+        let data = layout.tables.iter().map(|_| Places::default()).collect();
+        Self { quotes: Quotes::default(), envelope: Places::default(), data }
     }
 
-    /// Reads a row message; the planned tokens go to `spans`. `None` = let the strict reader decide.
+    /// Reads a row message, the first `length` bytes of `bytes`; the planned tokens go to `spans`. `None` = let the
+    /// strict reader decide.
+    ///
+    /// What stands behind the message is looked at, so that comparing sixteen bytes is never out of reach before its
+    /// end, but nothing of it counts: a message is taken only if it ends where it should.
     #[inline]
     pub(super) fn scan<'a>(
         &mut self,
         layout: &Layout,
-        line: &'a [u8],
+        bytes: &'a [u8],
+        length: usize,
         spans: &mut Spans,
     ) -> Option<Found<'a>> {
-        let mut cursor = Cursor { line, at: 0 };
+        self.quotes.mark(bytes, length);
+        let mut cursor = Cursor { line: bytes, at: 0, quotes: &self.quotes };
         cursor.space();
         let mut fields = Fields::default();
         let envelope = &mut self.envelope;
         let mut target = Target { layout, places: &mut self.data, spans };
         cursor.members(|cursor, place| {
             let slot = cursor.name(place, envelope, envelope_slot)?;
+            cursor.space();
             fields.take(slot, cursor, &mut target)
         })?;
         cursor.space();
-        if cursor.at != line.len() {
+        if cursor.at != length {
             return None;
         }
         fields.finish(target.spans)
@@ -173,9 +191,9 @@ impl<'a> Fields<'a> {
 
     /// Reads the value of field `slot`.
     #[inline]
-    fn take(&mut self, slot: usize, cursor: &mut Cursor<'a>, target: &mut Target<'_>) -> Option<()> {
+    fn take(&mut self, slot: usize, cursor: &mut Cursor<'a, '_>, target: &mut Target<'_>) -> Option<()> {
         if slot == UNREAD {
-            return cursor.value(0).map(drop);
+            return cursor.value(0);
         }
         let bit = 1 << slot;
         if self.seen & bit != 0 {
@@ -188,8 +206,10 @@ impl<'a> Fields<'a> {
             }
             _ => {}
         }
-        let span = cursor.value(0)?;
-        let token = span.of(cursor.line)?;
+        let start = cursor.at;
+        cursor.value(0)?;
+        let token = cursor.line.get(start..cursor.at)?;
+        let span = Span::new(start, cursor.at);
         match slot {
             message::DATABASE => self.database = plain(token)?,
             message::TABLE => self.table_name = plain(token)?,
@@ -211,7 +231,7 @@ impl<'a> Fields<'a> {
 
     /// Reads `data` or `old`.
     #[inline]
-    fn image(&mut self, is_data: bool, cursor: &mut Cursor<'a>, target: &mut Target<'_>) -> Option<()> {
+    fn image(&mut self, is_data: bool, cursor: &mut Cursor<'a, '_>, target: &mut Target<'_>) -> Option<()> {
         let Target { layout, places, spans } = target;
         let table = match self.table {
             Some(table) => table,
@@ -228,16 +248,23 @@ impl<'a> Fields<'a> {
             if cursor.peek() == Some(b'[') {
                 return None; // an array of rows is not Maxwell's
             }
-            return cursor.value(0).map(drop);
+            return cursor.value(0);
         };
         let planned = layout.tables.get(table)?;
+        let places = places.get_mut(table)?;
         let shape = if is_data {
-            let places = places.get_mut(table)?;
             object(cursor, planned, &mut spans.data, |cursor, place| {
                 cursor.name(place, places, |name| Some(planned.slot(name).unwrap_or(UNREAD)))
             })
         } else {
+            // `old` has some of the columns of `data`, in the same order.
+            let mut from = 0;
             object(cursor, planned, &mut spans.old, |cursor, _| {
+                if let Some((name, behind)) = places.find(from, cursor.line.get(cursor.at..)?) {
+                    from = behind;
+                    cursor.at += name.length;
+                    return Some(name.slot);
+                }
                 Some(planned.slot(cursor.any_name()?).unwrap_or(UNREAD))
             })
         };
@@ -277,22 +304,23 @@ impl<'a> Fields<'a> {
 /// Reads an object of columns; tokens of planned ones go to `spans`.
 #[inline]
 fn object<'a>(
-    cursor: &mut Cursor<'a>,
+    cursor: &mut Cursor<'a, '_>,
     planned: &TableLayout,
     spans: &mut [Span],
-    mut name: impl FnMut(&mut Cursor<'a>, usize) -> Option<usize>,
+    mut name: impl FnMut(&mut Cursor<'a, '_>, usize) -> Option<usize>,
 ) -> Option<Shape> {
     debug_assert_eq!(planned.slots.len(), spans.len());
     let members = cursor.members(|cursor, place| {
         let slot = name(cursor, place)?;
-        let first = cursor.peek();
-        let token = cursor.value(0)?;
+        cursor.space();
+        let start = cursor.at;
+        cursor.value(0)?;
         if let Some(span) = spans.get_mut(slot) {
             // A name twice, or a container where a value is read: the strict reader decides.
-            if !span.is_absent() || matches!(first, Some(b'{' | b'[')) {
+            if !span.is_absent() || matches!(cursor.line.get(start), Some(b'{' | b'[')) {
                 return None;
             }
-            *span = token;
+            *span = Span::new(start, cursor.at);
         }
         Some(())
     })?;
@@ -307,12 +335,13 @@ fn plain(token: &[u8]) -> Option<&[u8]> {
 }
 
 /// A place in a line.
-struct Cursor<'a> {
+struct Cursor<'a, 'q> {
     line: &'a [u8],
     at: usize,
+    quotes: &'q Quotes,
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> Cursor<'a, '_> {
     #[inline]
     fn peek(&self) -> Option<u8> {
         self.line.get(self.at).copied()
@@ -342,7 +371,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Steps over an object; `member` reads name and value of each member, given its place. Gives their number.
-    #[inline]
+    #[inline(always)]
     fn members(&mut self, mut member: impl FnMut(&mut Self, usize) -> Option<()>) -> Option<usize> {
         self.expect(b'{')?;
         self.space();
@@ -354,38 +383,52 @@ impl<'a> Cursor<'a> {
         loop {
             member(self, place)?;
             place += 1;
-            self.space();
+            if self.peek() != Some(b',') {
+                self.space();
+            }
             let next = self.peek();
             self.at += 1;
             match next {
-                Some(b',') => self.space(),
+                Some(b',') => {}
                 Some(b'}') => return Some(place),
                 _ => return None,
             }
         }
     }
 
-    /// Steps over a name and its colon to the value. Gives the name's slot, learnt or found.
-    #[inline]
+    /// Steps over a name and its colon. Gives the name's slot, learnt or found.
+    #[inline(always)]
     fn name(
         &mut self,
         place: usize,
         places: &mut Places,
         find: impl Fn(&[u8]) -> Option<usize>,
     ) -> Option<usize> {
-        if let Some(known) = places.known(place, self.line.get(self.at..)?) {
-            self.at += known.literal.len();
-            self.space();
-            return Some(known.slot);
+        if let Some((length, slot)) = places.known(place, self.line.get(self.at..)?) {
+            self.at += length;
+            return Some(slot);
         }
+        self.new_name(place, places, find)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn new_name(
+        &mut self,
+        place: usize,
+        places: &mut Places,
+        find: impl Fn(&[u8]) -> Option<usize>,
+    ) -> Option<usize> {
         let name = self.any_name()?;
         let slot = find(name)?;
         places.learn(place, name, slot);
         Some(slot)
     }
 
-    /// Steps over a name and its colon to the value. Names with escapes or control characters are unusual.
+    /// Steps over a name and its colon, white space around them too. Names with escapes or control characters are
+    /// unusual.
     fn any_name(&mut self) -> Option<&'a [u8]> {
+        self.space();
         let start = self.at;
         self.string()?;
         let name = text::content(self.line.get(start..self.at)?)?;
@@ -395,7 +438,6 @@ impl<'a> Cursor<'a> {
         }
         self.space();
         self.expect(b':')?;
-        self.space();
         Some(name)
     }
 
@@ -403,30 +445,31 @@ impl<'a> Cursor<'a> {
     #[inline(always)]
     fn string(&mut self) -> Option<()> {
         self.expect(b'"')?;
-        loop {
-            self.at += wide::string_end(self.line.get(self.at..)?)?;
-            if self.peek() == Some(b'"') {
-                self.at += 1;
-                return Some(());
+        self.at = self.quotes.next(self.at)? + 1;
+        Some(())
+    }
+
+    /// Steps over a value.
+    #[inline(always)]
+    fn value(&mut self, depth: usize) -> Option<()> {
+        match self.peek()? {
+            b'"' => self.string(),
+            b'0'..=b'9' | b'-' => {
+                self.at += number::token_len(self.line.get(self.at..)?)?;
+                Some(())
             }
-            self.at += 2;
+            _ => self.other_value(depth),
         }
     }
 
-    /// Steps over a value; gives its place.
-    #[inline(always)]
-    fn value(&mut self, depth: usize) -> Option<Span> {
-        let start = self.at;
+    fn other_value(&mut self, depth: usize) -> Option<()> {
         match self.peek()? {
-            b'"' => self.string()?,
-            b'0'..=b'9' | b'-' => self.at += number::token_len(self.line.get(start..)?)?,
-            b'n' => self.literal(b"null")?,
-            b't' => self.literal(b"true")?,
-            b'f' => self.literal(b"false")?,
-            b'{' | b'[' => self.container(depth)?,
-            _ => return None,
+            b'n' => self.literal(b"null"),
+            b't' => self.literal(b"true"),
+            b'f' => self.literal(b"false"),
+            b'{' | b'[' => self.container(depth),
+            _ => None,
         }
-        Some(Span::new(start, self.at))
     }
 
     #[inline]
@@ -447,11 +490,12 @@ impl<'a> Cursor<'a> {
         if self.peek() == Some(b'{') {
             return self
                 .members(|cursor, _| {
+                    cursor.space();
                     cursor.string()?;
                     cursor.space();
                     cursor.expect(b':')?;
                     cursor.space();
-                    cursor.value(depth + 1).map(drop)
+                    cursor.value(depth + 1)
                 })
                 .map(drop);
         }

@@ -128,7 +128,12 @@ impl<'a> Envelope<'a> {
 
     /// Token of the member `name`; null counts as none.
     pub(super) fn get(&self, name: &str) -> Option<&'a str> {
-        self.members.iter().find(|(known, _)| known == name).map(|(_, token)| *token).filter(|t| *t != "null")
+        self.token(name).filter(|t| *t != "null")
+    }
+
+    /// Token of the member `name`, be it null.
+    pub(super) fn token(&self, name: &str) -> Option<&'a str> {
+        self.members.iter().find(|(known, _)| known == name).map(|(_, token)| *token)
     }
 
     /// The member `name` if it is a string.
