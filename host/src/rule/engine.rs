@@ -2,6 +2,7 @@
 //!
 //! Compiled off the data path. What a [`CompiledRule`] is made of never changes; mappers and labelers are its instances.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use retag_abi::contribution::Header;
@@ -10,6 +11,7 @@ use serde_json::{Map, Value};
 use wasmtime::{Config, Engine, ExternType, Linker, Module, OptLevel};
 
 use super::answer::slice;
+use super::cache::{CACHE_BYTES_MAX, ModuleCache};
 use super::check;
 use super::error::{Fault, RuleError};
 use super::file::RuleFile;
@@ -27,6 +29,7 @@ pub type RawContributions = (Vec<u8>, Vec<u8>, Vec<u8>);
 pub struct RuleEngine {
     engine: Engine,
     linker: Linker<HostSide>,
+    cache: Option<ModuleCache>,
 }
 
 /// A checked rule, ready to run on any thread.
@@ -76,7 +79,21 @@ impl RuleEngine {
             .func_wrap(ABI_NAME, IMPORT_LOG, guest::log)
             .and_then(|linker| linker.func_wrap(ABI_NAME, IMPORT_FAIL, guest::fail))
             .map_err(|e| RuleError::Engine { message: e.to_string() })?;
-        Ok(Self { engine, linker })
+        Ok(Self { engine, linker, cache: None })
+    }
+
+    /// Keeps compiled code in the state directory `state`, as far as that is possible.
+    #[must_use]
+    pub fn with_cache(mut self, state: &Path) -> Self {
+        self.cache = ModuleCache::open(state, &self.engine);
+        self
+    }
+
+    /// Bounds what is kept; for after the last rule.
+    pub fn trim_cache(&self) {
+        if let Some(cache) = &self.cache {
+            cache.trim(CACHE_BYTES_MAX);
+        }
     }
 
     /// Compiles a rule and checks imports, exports, start-up cost and purity; measures the fuel per row.
@@ -107,9 +124,16 @@ impl RuleEngine {
 
     fn module(&self, rule: &str, wasm: &[u8]) -> Result<Module, RuleError> {
         check_imports(rule, wasm)?;
-        Module::from_binary(&self.engine, wasm).map_err(|error| RuleError::NotWasm {
+        if let Some(module) = self.cache.as_ref().and_then(|cache| cache.load(&self.engine, wasm)) {
+            return Ok(module);
+        }
+        let module = Module::from_binary(&self.engine, wasm).map_err(|error| RuleError::NotWasm {
             message: format!("rule {rule} does not compile: {error:#}"),
-        })
+        })?;
+        if let Some(cache) = &self.cache {
+            cache.store(wasm, &module);
+        }
+        Ok(module)
     }
 
     fn part(

@@ -48,6 +48,12 @@ impl RuleFile {
         Ok(Self { manifest, label_wasm: bytes.to_vec(), map_wasm, one_module, bytes: bytes.len() })
     }
 
+    /// sha256 of a whole file, in hex: what its bytes are kept under.
+    #[must_use]
+    pub fn file_id(bytes: &[u8]) -> String {
+        hex(&Sha256::digest(bytes))
+    }
+
     /// sha256 of the map module without custom sections, in hex.
     #[must_use]
     pub fn map_id(&self) -> String {
@@ -110,7 +116,10 @@ impl<'a> Sections<'a> {
 }
 
 fn not_wasm(error: impl std::fmt::Display) -> RuleError {
-    RuleError::NotWasm { message: format!("not a WebAssembly module ({error})") }
+    let text = error.to_string();
+    let said = text.lines().next().unwrap_or_default(); // bytes that it did not expect follow, one in a line
+    let said = said.trim_end_matches(" - expected=[");
+    RuleError::NotWasm { message: format!("not a WebAssembly module ({said})") }
 }
 
 /// Exactly one JSON value: linkers join sections of one name silently.

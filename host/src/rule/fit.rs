@@ -8,6 +8,9 @@ use super::map::{BadImage, Contributions};
 use super::pack::{Selection, each_fit, first_of_contiguous};
 use crate::decode::{Fit, Values};
 
+/// Code of an image that lacks a column.
+pub const COLUMN_ABSENT: &str = "column-absent";
+
 /// Puts the fitting rows of `selection` into `fitting` and names the others in `out`. False where all rows fit: then
 /// `fitting` is empty and the rows are used as they are.
 pub(super) fn select(
@@ -64,7 +67,7 @@ fn misfit(declared: &Column, fit: Fit) -> Option<&'static str> {
     match fit {
         Fit::Value => None,
         Fit::Null => (!declared.nullable).then_some("column-null"),
-        Fit::Absent => (!declared.absentable).then_some("column-absent"),
+        Fit::Absent => (!declared.absentable).then_some(COLUMN_ABSENT),
         Fit::OutOfRange => Some("column-out-of-range"),
         Fit::TooManyDecimals => Some("column-too-many-decimals"),
         Fit::BadEncoding => Some("column-bad-encoding"),

@@ -11,6 +11,7 @@ mod validate;
 mod value;
 mod file;
 mod params;
+mod cache;
 mod engine;
 mod guest;
 mod check;
@@ -24,11 +25,13 @@ mod label_pack;
 mod label_check;
 pub mod scenario;
 
+pub use cache::CACHE_BYTES_MAX;
 pub use engine::{CompiledRule, RawContributions, RuleEngine};
 pub use error::{Fault, RuleError};
 pub use file::{
     NORMAL_FORM_VERSION, RuleFile, exports, imports, push_custom_section, without_custom_sections,
 };
+pub use fit::COLUMN_ABSENT;
 pub use guest::GuestLog;
 pub use label::{LabelAnswers, Labeler, ReadingColumn, Readings};
 pub use limits::Limits;

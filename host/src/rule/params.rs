@@ -2,11 +2,12 @@
 
 use retag_abi::label::PARAM_LEN;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 
 use crate::config::distance;
 
 use super::error::RuleError;
-use super::manifest::Manifest;
+use super::manifest::{Manifest, ValueType};
 use super::value::{self, Typed};
 
 /// All parameters of a rule, in manifest order.
@@ -35,10 +36,16 @@ impl ParamValues {
         let mut canonical = Map::new();
         for param in &manifest.params {
             let source = given.get(&param.name).unwrap_or(&param.default);
-            match value::parse(param.value_type, source) {
+            let source = spelled(param.value_type, source);
+            match value::parse(param.value_type, &source) {
                 Ok(typed) => {
                     canonical.insert(param.name.clone(), canonical_value(&typed));
                     values.push(typed);
+                }
+                Err(message) if is_duration(param.value_type) => {
+                    let forms =
+                        "a duration is \"7d\", \"12h\", \"30m\", \"45s\", \"1500ms\", or seconds as text";
+                    return bad(&param.name, format!("the value {message}; {forms}"));
                 }
                 Err(message) => return bad(&param.name, format!("the value {message}")),
             }
@@ -75,6 +82,33 @@ impl ParamValues {
     }
 }
 
+/// Durations are seconds with six decimals; the manifest has no type of their own for them.
+fn is_duration(value_type: ValueType) -> bool {
+    matches!(value_type, ValueType::Decimal { scale: 6, .. })
+}
+
+/// Texts that only parameters may have: `true` and `false` (from the environment), and a whole number with a unit,
+/// which becomes seconds; everything else as it is.
+fn spelled(value_type: ValueType, value: &Value) -> Cow<'_, Value> {
+    match value.as_str() {
+        Some("true") if value_type == ValueType::Bool => return Cow::Owned(Value::Bool(true)),
+        Some("false") if value_type == ValueType::Bool => return Cow::Owned(Value::Bool(false)),
+        _ => {}
+    }
+    const UNITS_MS: [(&str, i128); 5] =
+        [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+    let seconds = value.as_str().filter(|_| is_duration(value_type)).and_then(|text| {
+        let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic())?);
+        let (_, unit_ms) = UNITS_MS.iter().find(|(name, _)| *name == unit)?;
+        let digits = number.strip_prefix('-').unwrap_or(number);
+        let ms = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<i128>().ok())??;
+        let ms = ms.checked_mul(*unit_ms)?;
+        let sign = if number.starts_with('-') { "-" } else { "" };
+        Some(format!("{sign}{}.{:03}", ms / 1000, ms % 1000))
+    });
+    seconds.map_or(Cow::Borrowed(value), |text| Cow::Owned(Value::String(text)))
+}
+
 fn canonical_value(typed: &Typed) -> Value {
     match typed {
         Typed::Number(n) => Value::String(n.to_string()),
@@ -89,5 +123,39 @@ fn unknown(name: &str, known: &[&str]) -> String {
             format!("the rule has no such parameter. Did you mean `{near}`?")
         }
         Some(_) => format!("the rule has no such parameter, it has {}", known.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECONDS: ValueType = ValueType::Decimal { scale: 6, digits: 18 };
+
+    fn check(text: &str, expect_us: Option<i128>) {
+        let value = Value::String(text.into());
+        let parsed = value::parse(SECONDS, &spelled(SECONDS, &value));
+        assert_eq!(parsed.ok(), expect_us.map(Typed::Number), "{text}");
+    }
+
+    #[test]
+    fn durations_have_units_or_are_seconds() {
+        check("7d", Some(604_800_000_000));
+        check("12h", Some(43_200_000_000));
+        check("30m", Some(1_800_000_000));
+        check("45s", Some(45_000_000));
+        check("1500ms", Some(1_500_000));
+        check("-1500ms", Some(-1_500_000));
+        check("0.25", Some(250_000));
+        check("604800.000000", Some(604_800_000_000));
+        for bad in ["7 d", "7days", "d", "", "1.5h", "--1s", "+1s", "7D", "99999999999999999999d", "1e3"] {
+            check(bad, None);
+        }
+        let cents = ValueType::Decimal { scale: 2, digits: 18 };
+        let value = Value::String("7d".into());
+        assert!(value::parse(cents, &spelled(cents, &value)).is_err());
+        let flag = Value::String("true".into());
+        assert_eq!(*spelled(ValueType::Bool, &flag), Value::Bool(true));
+        assert_eq!(*spelled(ValueType::Text, &flag), flag);
     }
 }
