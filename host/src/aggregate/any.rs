@@ -19,10 +19,10 @@ impl Kind for Any {
     fn amount(&self, value: i128) -> i128 {
         i128::from(value != 0)
     }
-    fn reading(&self, cell: Option<&Cell>) -> Reading {
+    fn reading(&self, cell: Option<Cell<'_>>) -> Reading {
         Reading::Bool(linear(cell) > 0)
     }
-    fn pending(&self, cell: &Cell) -> bool {
+    fn pending(&self, cell: Cell<'_>) -> bool {
         linear(Some(cell)) < 0
     }
 }

@@ -16,11 +16,11 @@ impl Kind for Count {
     fn shape(&self) -> Shape {
         Shape::Linear
     }
-    fn reading(&self, cell: Option<&Cell>) -> Reading {
+    fn reading(&self, cell: Option<Cell<'_>>) -> Reading {
         let count = linear(cell);
         Reading::I64(i64::try_from(count).unwrap_or(if count < 0 { i64::MIN } else { i64::MAX }))
     }
-    fn pending(&self, cell: &Cell) -> bool {
+    fn pending(&self, cell: Cell<'_>) -> bool {
         linear(Some(cell)) < 0
     }
 }

@@ -1,7 +1,8 @@
 //! Net changes of one shard's keys during one cycle, grouped by key before any state is touched.
 //!
-//! Workers fill one buffer per shard and entity; at the barrier the buffers of all workers for a shard are merged by
-//! its owner. Linear amounts wrap modulo 2^128, so that addition stays a group whatever comes in.
+//! Workers write down what rules contribute, one log per shard and entity ([`super::log`]); at the barrier the shard's
+//! owner groups the logs of all workers in one buffer, small enough for the processor's cache. Linear amounts wrap
+//! modulo 2^128, so that addition stays a group whatever comes in.
 
 use hashbrown::HashTable;
 
@@ -55,16 +56,9 @@ impl DeltaBuffer {
         Self { width, ..Self::default() }
     }
 
-    /// Number of keys.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether no key was touched.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+    /// Hashes of the keys.
+    pub fn hashes(&self) -> impl Iterator<Item = u64> {
+        self.entries.iter().map(|entry| entry.hash)
     }
 
     /// Empties the buffer and keeps its memory.
@@ -110,21 +104,6 @@ impl DeltaBuffer {
         let (at, length) = (self.values.len() as u32, value.len() as u32);
         self.values.extend_from_slice(value);
         self.counted.push(Counted { entry, set, sign, at, length });
-    }
-
-    /// Adds another worker's buffer to this one.
-    pub fn merge(&mut self, other: &Self) {
-        let mut moved = Vec::with_capacity(other.entries.len());
-        for (n, e) in other.entries.iter().enumerate() {
-            let entry = self.entry(e.hash, bytes(&other.keys, e.at, e.length));
-            let sums = other.sums.get(n * other.width..(n + 1) * other.width).unwrap_or(&[]);
-            sums.iter().enumerate().for_each(|(column, amount)| self.add(entry, column, *amount));
-            moved.push(entry);
-        }
-        for c in &other.counted {
-            let entry = moved.get(c.entry as usize).copied().unwrap_or(0);
-            self.count(entry, c.set, bytes(&other.values, c.at, c.length), c.sign);
-        }
     }
 
     /// Visits every key in ascending order with its hash, linear amounts and net counted values.
@@ -201,6 +180,7 @@ fn bytes(heap: &[u8], at: u32, length: u32) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::log::Log;
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -217,28 +197,32 @@ mod tests {
     }
 
     proptest! {
-        /// However contributions are split over workers, the merged buffer holds their net sums.
+        /// However contributions are split over workers, the grouped logs hold their net sums.
         #[test]
-        fn merging_workers_equals_one_worker(
-            contributions in prop::collection::vec((0u8..6, 0usize..2, -5i64..5, 0u8..3, any::<bool>()), 0..60),
+        fn logs_of_several_workers_group_to_net_sums(
+            contributions in prop::collection::vec((0u8..6, 0usize..2, amounts(), 0u8..3, any::<bool>()), 0..60),
         ) {
             let mut model = Model::new();
-            let mut workers = [DeltaBuffer::new(2), DeltaBuffer::new(2)];
+            let mut workers = [Log::default(), Log::default()];
             for (n, (key, column, amount, value, plus)) in contributions.into_iter().enumerate() {
                 let key = vec![key; usize::from(key) + 1];
                 let sign = if plus { 1 } else { -1 };
-                let buffer = &mut workers[n % 2];
-                let entry = buffer.entry(u64::from(key[0]) * 7, &key);
-                buffer.add(entry, column, i128::from(amount));
-                buffer.count(entry, 1, &[value], sign);
+                let log = &mut workers[n % 2];
+                log.key(u64::from(key[0]) * 7, &key);
+                log.add(u16::try_from(column).unwrap(), amount);
+                log.count(1, &[value], sign);
                 let (sums, counts) = model.entry(key).or_insert_with(|| (vec![0, 0], BTreeMap::new()));
-                sums[column] += i128::from(amount);
+                sums[column] = sums[column].wrapping_add(amount);
                 *counts.entry((1, vec![value])).or_default() += i64::from(sign);
             }
             for (_, counts) in model.values_mut() { counts.retain(|_, n| *n != 0); }
-            let [mut first, second] = workers;
-            first.merge(&second);
-            prop_assert_eq!(contents(first), model);
+            let mut grouped = DeltaBuffer::new(2);
+            workers.iter().for_each(|log| log.group(&mut grouped));
+            prop_assert_eq!(contents(grouped), model);
         }
+    }
+
+    fn amounts() -> impl Strategy<Value = i128> {
+        prop_oneof![-5i128..5, Just(i128::MAX), Just(i128::from(i64::MIN)), Just(i128::from(i64::MAX) + 1)]
     }
 }

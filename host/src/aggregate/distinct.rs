@@ -1,8 +1,8 @@
 //! `distinct`: how many different values, exact: a counted set, so that a retraction takes back just its own row.
 
-use super::{Kind, Reading, Shape, counted, has_negative};
+use super::{Kind, Reading, Shape, counted, unreadable};
 use crate::rule::manifest::ValueType;
-use crate::state::Cell;
+use crate::state::{Cell, CountedSet};
 
 pub(super) struct Distinct;
 
@@ -16,11 +16,10 @@ impl Kind for Distinct {
     fn shape(&self) -> Shape {
         Shape::Set
     }
-    fn reading(&self, cell: Option<&Cell>) -> Reading {
-        let positive = counted(cell).map_or(0, |set| set.iter().filter(|(_, count)| *count > 0).count());
-        Reading::U64(positive as u64)
+    fn reading(&self, cell: Option<Cell<'_>>) -> Reading {
+        Reading::U64(counted(cell).map_or(0, CountedSet::positive) as u64)
     }
-    fn pending(&self, cell: &Cell) -> bool {
-        has_negative(cell)
+    fn pending(&self, cell: Cell<'_>) -> bool {
+        unreadable(cell)
     }
 }

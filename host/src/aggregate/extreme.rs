@@ -1,6 +1,6 @@
 //! `min` and `max`: a counted ordered set, so that the second smallest is known when the smallest is taken back.
 
-use super::{Kind, Reading, Shape, counted, has_negative};
+use super::{Kind, Reading, Shape, counted, unreadable};
 use crate::rule::manifest::ValueType;
 use crate::state::{Cell, CountedSet};
 
@@ -33,14 +33,12 @@ impl Kind for Extreme {
     fn shape(&self) -> Shape {
         Shape::Set
     }
-    fn reading(&self, cell: Option<&Cell>) -> Reading {
+    fn reading(&self, cell: Option<Cell<'_>>) -> Reading {
         // The bytes compare as the values do (value.rs), and the set is in their order.
-        let mut present =
-            counted(cell).into_iter().flat_map(CountedSet::iter).filter(|e| e.1 > 0).map(|e| e.0);
-        let entry = if self.largest { present.next_back() } else { present.next() };
+        let entry = counted(cell).and_then(if self.largest { CountedSet::max } else { CountedSet::min });
         Reading::Entry(entry.map(Box::from))
     }
-    fn pending(&self, cell: &Cell) -> bool {
-        has_negative(cell)
+    fn pending(&self, cell: Cell<'_>) -> bool {
+        unreadable(cell)
     }
 }

@@ -48,7 +48,7 @@ fn sum(kind: &dyn Kind, value: Option<ValueType>, all: &[Contribution]) -> Recor
 fn merge(to: &mut Record, from: &Record) {
     for (slot, cell) in from.cells() {
         match cell {
-            Cell::Sum(n) => to.apply(&Change::Add(slot, *n)).unwrap(),
+            Cell::Sum(n) => to.apply(&Change::Add(slot, n)).unwrap(),
             Cell::Set(set) => {
                 set.iter().for_each(|(v, n)| to.apply(&Change::Count(slot, v, n)).unwrap());
             }

@@ -9,6 +9,7 @@ mod count;
 mod distinct;
 pub mod delta;
 mod extreme;
+pub mod log;
 mod sum;
 pub mod value;
 
@@ -17,6 +18,10 @@ mod laws;
 
 use crate::rule::manifest::{self, ValueType};
 use crate::state::{Cell, CountedSet};
+
+/// Most entries of a key's counted set at a commit's end. Beyond, the set overflows: its entries are given up, and the
+/// rule's labels of that key stand still until a coarser rule is built anew.
+pub const SET_ENTRIES_MAX: usize = 65_536;
 
 /// How a kind is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,9 +60,9 @@ pub trait Kind: Sync {
         value
     }
     /// What a cell reads as; `None` = the aggregate is zero.
-    fn reading(&self, cell: Option<&Cell>) -> Reading;
-    /// A state that no set of rows can have: seen between a retraction and its late insertion.
-    fn pending(&self, cell: &Cell) -> bool;
+    fn reading(&self, cell: Option<Cell<'_>>) -> Reading;
+    /// A state that no set of rows can have, seen between a retraction and its late insertion; or a set that overflowed.
+    fn pending(&self, cell: Cell<'_>) -> bool;
 }
 
 /// All kinds there are.
@@ -145,22 +150,22 @@ impl Aggregate {
 }
 
 /// The linear amount in a cell; 0 where there is none.
-fn linear(cell: Option<&Cell>) -> i128 {
+fn linear(cell: Option<Cell<'_>>) -> i128 {
     match cell {
-        Some(Cell::Sum(sum)) => *sum,
+        Some(Cell::Sum(sum)) => sum,
         _ => 0,
     }
 }
 
 /// The counted set in a cell, if there is one.
-fn counted(cell: Option<&Cell>) -> Option<&CountedSet> {
+fn counted(cell: Option<Cell<'_>>) -> Option<&CountedSet> {
     match cell {
         Some(Cell::Set(set)) => Some(set),
         _ => None,
     }
 }
 
-/// Whether a set holds an entry that was retracted more often than added.
-fn has_negative(cell: &Cell) -> bool {
-    counted(Some(cell)).is_some_and(|set| set.iter().any(|(_, count)| count < 0))
+/// Whether a set cannot be read: an entry was retracted more often than added, or it outgrew its limit.
+fn unreadable(cell: Cell<'_>) -> bool {
+    counted(Some(cell)).is_some_and(|set| set.has_negative() || set.is_overflow())
 }

@@ -16,10 +16,10 @@ impl Kind for Sum {
     fn shape(&self) -> Shape {
         Shape::Linear
     }
-    fn reading(&self, cell: Option<&Cell>) -> Reading {
+    fn reading(&self, cell: Option<Cell<'_>>) -> Reading {
         Reading::I128(linear(cell))
     }
-    fn pending(&self, _: &Cell) -> bool {
+    fn pending(&self, _: Cell<'_>) -> bool {
         false
     }
 }

@@ -63,6 +63,9 @@ impl Cause {
     }
 }
 
+/// In place of a label's index: not a key's transition but a rule's switch of generations, without a key.
+pub const SWITCH: u16 = u16::MAX;
+
 /// A label set, changed or unset for a key. Marks: 0 = not carried; a flag is 1; value v of the manifest is v + 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transition {

@@ -43,12 +43,18 @@ pub fn exists(record: &Record, namespace: u32) -> bool {
     record.cells().any(|(slot, _)| slot.space == namespace)
 }
 
-/// Whether a count or counted entry of the namespace is negative.
+/// Whether a count or counted entry of the namespace is negative, or a counted set overflowed.
 #[must_use]
 pub fn pending(record: &Record, namespace: u32, aggregates: &[Aggregate]) -> bool {
     record.cells().filter(|(slot, _)| slot.space == namespace).any(|(slot, cell)| {
         aggregates.get(usize::from(slot.index)).is_some_and(|aggregate| aggregate.kind.pending(cell))
     })
+}
+
+/// Whether a counted set of the namespace overflowed.
+#[must_use]
+pub fn overflowed(record: &Record, namespace: u32) -> bool {
+    record.sets().any(|(slot, set)| slot.space == namespace && set.is_overflow())
 }
 
 fn empty(aggregate: &Aggregate) -> ReadingColumn {

@@ -5,14 +5,16 @@
 use super::coordinator::Pipeline;
 use super::cycle::Cycle;
 use super::failure::Failure;
+use super::quarantine;
 use super::rows::{self, Cursors, Positions, Scope, Totals};
 use super::shard::ShardOutput;
-use super::sweep::{SWEEP, Sweep};
+use super::sweep::{SWEEP, Sweep, Work};
 use super::worker::{Applied, Counters, SeenId};
 use crate::label::outbox::{self, Place};
+use crate::registry::command::Command;
 use crate::registry::{META_KEY, Registry};
 use crate::state::{Commit, StoreError, Table, View};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// How far ahead timers are held in memory, in µs.
@@ -34,14 +36,24 @@ pub struct Book {
     pub cursors: Cursors,
     /// Counters.
     pub totals: Totals,
+    /// Per (rule, table of the plan): images and bad ones since start.
+    pub(super) fits: BTreeMap<(usize, usize), (u64, u64)>,
+    /// Per rule: code and message of the last bad image since start.
+    pub(super) last_bad: BTreeMap<String, (&'static str, String)>,
     /// The registry as of the last assembled commit.
     pub registry: Registry,
-    /// The sweep under way.
+    /// The sweep of the start.
     pub sweep: Option<Sweep>,
+    /// Operations under way, oldest first.
+    pub(super) works: Vec<Work>,
+    /// Rows of timers whose generation is gone.
+    dead_timers: Vec<Vec<u8>>,
     /// Ids of the open cycle, by worker.
     pub(super) ids: Vec<Arc<Vec<SeenId>>>,
     /// Nanoseconds by stage.
     pub stage_ns: BTreeMap<&'static str, u64>,
+    /// Entries of the quarantine, oldest first.
+    pub(super) quarantine: VecDeque<Place>,
     outbox: BTreeMap<u64, u64>,
     timers: BTreeSet<Timer>,
     horizon: i64,
@@ -69,16 +81,27 @@ impl Book {
             }
             true
         })?;
+        let mut quarantine = VecDeque::new();
+        view.rows(Table::Quarantine, &[], None, &mut |key, _| {
+            quarantine.extend(Place::from_key(key));
+            true
+        })?;
+        let registry = stored_registry(view)?;
         // Timers, sweeps and the outbox are the stream's.
         Ok(Self {
+            fits: BTreeMap::new(),
+            last_bad: BTreeMap::new(),
             scope,
             positions,
             cursors,
             totals: read(view, &scope.meta(rows::TOTALS))?.unwrap_or_default(),
-            registry: stored_registry(view)?,
+            works: if live { Work::stored(view, &registry)? } else { Vec::new() },
+            dead_timers: Vec::new(),
+            registry,
             sweep: if live { read(view, SWEEP)? } else { None },
             ids: Vec::new(),
             stage_ns: BTreeMap::new(),
+            quarantine,
             outbox,
             timers: BTreeSet::new(),
             horizon: if live { i64::MIN } else { i64::MAX },
@@ -100,11 +123,21 @@ impl Book {
         Ok(missing.map(|(name, _)| name))
     }
 
-    /// Number and engine time of the next commit.
+    /// What number and engine time the next commit would have.
+    pub(super) fn next(&self, durable: u64, now: i64) -> (u64, i64) {
+        (self.commit.max(durable) + 1, self.engine_time.max(now))
+    }
+
+    /// Number and engine time of the next commit, which begins.
     pub(super) fn begin(&mut self, durable: u64, now: i64) -> (u64, i64) {
-        self.commit = self.commit.max(durable) + 1;
-        self.engine_time = self.engine_time.max(now);
+        (self.commit, self.engine_time) = self.next(durable, now);
         (self.commit, self.engine_time)
+    }
+
+    /// What drops a generation whose grace is over.
+    pub(super) fn expired(&self, now: i64) -> Option<Command> {
+        let live = self.scope == Scope::Live;
+        self.registry.expired(now.max(self.engine_time)).filter(|_| live)
     }
 
     /// Takes what a worker reports beside its shards.
@@ -144,14 +177,18 @@ impl Book {
         self.timers.first().is_some_and(|(moment, ..)| *moment <= now.max(self.engine_time))
     }
 
-    /// Takes the due timers out: their keys by shard.
-    pub(super) fn due(&mut self, now: i64) -> BTreeMap<usize, Vec<Box<[u8]>>> {
+    /// Takes the due timers out: their keys by shard. Those of generations that are not `kept` any more are cleared.
+    pub(super) fn due(&mut self, now: i64, kept: &BTreeSet<u32>) -> BTreeMap<usize, Vec<Box<[u8]>>> {
         let mut due: BTreeMap<usize, Vec<Box<[u8]>>> = BTreeMap::new();
         for _ in 0..DUE_MAX {
             if !self.has_due(now) {
                 break;
             }
-            let Some((_, _, shard, key)) = self.timers.pop_first() else { break };
+            let Some((moment, generation, shard, key)) = self.timers.pop_first() else { break };
+            if !kept.contains(&generation) {
+                self.dead_timers.push(rows::timer_key(moment, generation, shard, &key));
+                continue;
+            }
             due.entry(usize::from(shard)).or_default().push(key);
         }
         due
@@ -221,6 +258,10 @@ impl Book {
         totals.resent += counters.resent;
         totals.images += counters.images;
         totals.null_keys += counters.null_keys;
+        for (of, (images, bad)) in &counters.fits {
+            let fits = self.fits.entry(*of).or_default();
+            *fits = (fits.0 + images, fits.1 + bad);
+        }
         totals.bad_images += counters.fits.values().map(|(_, bad)| bad).sum::<u64>();
         for (reason, n) in &counters.skipped {
             *totals.skipped.entry(format!("{reason:?}").to_lowercase()).or_default() += n;
@@ -253,7 +294,7 @@ impl Pipeline {
         let book = &mut self.book;
         let mut commit = Commit { id: book.commit, engine_time_us: book.engine_time, ..Commit::default() };
         let mut transitions = Vec::new();
-        let swept = outputs.iter().any(|o| o.swept.is_some());
+        let swept = book.sweep.is_some() && outputs.iter().any(|o| o.swept.is_some());
         for output in outputs {
             if let (Some(sweep), Some(last)) = (&mut book.sweep, &output.swept) {
                 sweep.note(output.shard, last.as_deref());
@@ -273,12 +314,17 @@ impl Pipeline {
             }
             commit.rows.extend(rows.into_iter().map(|(key, row)| (Table::Outbox, key, Some(row))));
         }
+        let dead = std::mem::take(&mut book.dead_timers).into_iter();
+        commit.rows.extend(dead.map(|row| (Table::Timers, row, None)));
         book.clear_delivered(delivered.unwrap_or(Place { commit: u64::MAX, index: 0 }), &mut commit);
         let plan = self.program.sources.first().map(|s| s.plan.clone()).unwrap_or_default();
         let tables: Vec<String> = plan.tables.iter().map(|t| t.table.clone()).collect();
         book.count(&cycle.counters(), &tables);
         self.note_ids(cycle, &mut commit);
-        self.note_quarantine(cycle, &mut commit);
+        for bad in cycle.published.iter().filter_map(|p| p.quarantine.last()) {
+            self.book.last_bad.insert(bad.rule.clone(), (bad.code, bad.message.clone()));
+        }
+        quarantine::note(&mut self.book, cycle, self.settings.quarantine_entries_max, &mut commit);
         self.note_meta(&mut commit);
         commit
     }
@@ -300,14 +346,6 @@ impl Pipeline {
         if logs != self.book.logs {
             commit.rows.push((Table::Ledger, scope.ledger_key(rows::LOGS), Some(logs.clone())));
             self.book.logs = logs;
-        }
-    }
-
-    fn note_quarantine(&self, cycle: &Cycle, commit: &mut Commit) {
-        for (n, bad) in (0u32..).zip(cycle.published.iter().flat_map(|p| &p.quarantine)) {
-            let key = Place { commit: commit.id, index: n }.key().to_vec();
-            let row = serde_json::to_vec(bad).unwrap_or_default();
-            commit.rows.push((Table::Quarantine, key, Some(row)));
         }
     }
 

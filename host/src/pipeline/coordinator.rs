@@ -6,17 +6,20 @@
 //! or when it is full.
 
 use super::assemble::Book;
+use super::command::Commands;
 use super::cycle::{Cycle, Phase};
 use super::failure::Failure;
+use super::forms;
 use super::ledger::Ledger;
 use super::message::{Actor, Address, Envelope, Message};
 use super::program::Program;
 use super::reading::PartitionRun;
 use super::shard::{ShardOutput, ShardTask};
-use super::worker::{ApplyTask, BlockReport, IdTask};
-use crate::decode::{IdForm, Refusal};
+use super::sweep::SliceRun;
+use super::worker::{ApplyTask, IdTask, restarted_log};
 use crate::label::Cause;
 use crate::label::outbox::Place;
+use crate::registry::command::Audience;
 use crate::source::Block;
 use crate::state::{SHARDS, View};
 use std::collections::{BTreeMap, VecDeque};
@@ -35,8 +38,14 @@ pub struct Settings {
     pub until_end: bool,
     /// Most bytes of working state.
     pub memory_max_bytes: u64,
+    /// Most entries of the quarantine; the oldest are dropped.
+    pub quarantine_entries_max: usize,
     /// Keys of a shard in one commit of a sweep.
     pub sweep_keys: usize,
+    /// Most entries of a counted set.
+    pub set_entries_max: usize,
+    /// How long a replaced label generation is kept for a way back, µs.
+    pub grace_us: i64,
 }
 
 /// One sink.
@@ -78,7 +87,13 @@ pub struct Pipeline {
     pub(super) cycle: Cycle,
     outputs: Vec<ShardOutput>,
     pub(super) held: VecDeque<Block>,
-    in_flight: bool,
+    /// A commit is on its way to the store.
+    pub(super) in_flight: bool,
+    pub(super) commands: Commands,
+    /// The slice of an operation under way: no commit is in flight then, and no cycle touches a shard.
+    pub(super) slice: Option<SliceRun>,
+    /// The next commit is a slice's, where there is one to do.
+    pub(super) slice_turn: bool,
     /// No more input: why.
     pub(super) stopping: Option<Result<(), Failure>>,
     outcome: Option<Result<(), Failure>>,
@@ -86,6 +101,10 @@ pub struct Pipeline {
     changes_at_start: u64,
     /// The open cycle is too large to be finished before the stop: it is dropped and read again at the next start.
     abandon: bool,
+    /// Where the configuration says otherwise than what runs, in words.
+    pub drift: Vec<String>,
+    /// Who hears of a switch.
+    pub(super) audience: Audience,
 }
 
 /// Most bytes of an open cycle that a stop still commits.
@@ -133,11 +152,16 @@ impl Pipeline {
             outputs: Vec::new(),
             held: VecDeque::new(),
             in_flight: false,
+            commands: Commands::default(),
+            slice: None,
+            slice_turn: false,
             stopping: None,
             outcome: None,
             wake: false,
             changes_at_start,
             abandon: false,
+            drift: Vec::new(),
+            audience: Audience::default(),
         }
     }
 
@@ -157,16 +181,19 @@ impl Pipeline {
             transitions: totals.transitions,
             commit: self.view.commit(),
             bytes_read: self.partitions.iter().map(|p| p.applied).sum(),
-            bytes_known: self.partitions.iter().map(|p| p.partition.first_size.max(p.applied)).sum(),
+            bytes_known: self.partitions.iter().map(PartitionRun::known_end).sum(),
         }
     }
 
-    /// Totals and nanoseconds by stage (summed over threads), for benchmarks.
+    /// Totals, nanoseconds by stage (summed over threads), and what was handed to the store since the start.
     #[must_use]
     pub fn stats(&self) -> serde_json::Value {
+        let written = self.view.written();
         serde_json::json!({
             "stage_ns": self.book.stage_ns,
             "commits": self.view.commit(),
+            "fsyncs": written.fsyncs,
+            "bytes": written.bytes,
             "totals": self.book.totals,
             "working_bytes": self.book.working_bytes(),
         })
@@ -181,7 +208,7 @@ impl Pipeline {
     fn take(&mut self, message: Message, now: i64, out: &mut Vec<Envelope>) -> Result<(), Failure> {
         match message {
             Message::Block(block) => self.block(block),
-            Message::Decoded(report) => self.decoded(report),
+            Message::Decoded(report) => self.cycle.report(report),
             Message::Published(published) => {
                 self.cycle.published.push(*published);
                 self.cycle.waiting -= 1;
@@ -201,6 +228,10 @@ impl Pipeline {
             }
             Message::Applied(applied) => {
                 self.book.applied(&applied, self.settings.memory_max_bytes)?;
+                if self.slice.is_some() {
+                    self.sliced(*applied, out);
+                    return Ok(());
+                }
                 self.outputs.extend(applied.shards);
                 self.cycle.waiting -= 1;
                 if self.cycle.waiting == 0 {
@@ -210,7 +241,9 @@ impl Pipeline {
             Message::Durable(view) => {
                 self.in_flight = false;
                 self.view = view;
+                self.commands.durable();
             }
+            Message::Command(submitted) => self.commands.push(*submitted),
             Message::Folded(view) if view.commit() >= self.view.commit() => self.view = view,
             Message::Delivered { sink, cursor, .. } => {
                 if let Some(sink) = self.sinks.get_mut(sink) {
@@ -230,17 +263,14 @@ impl Pipeline {
         Ok(())
     }
 
-    fn decoded(&mut self, mut report: BlockReport) {
-        let producer = self.partitions.get(report.partition).map(|p| p.source);
-        let producer = producer.and_then(|s| self.program.sources.get(s)).map(|s| s.producer.clone());
-        if let (Some((form, position)), Some(producer)) = (report.form, producer) {
-            let form = form_name(form);
-            let fixed = self.book.positions.id_forms.entry(producer).or_insert_with(|| form.to_owned());
-            if fixed != form && report.refusal.as_ref().is_none_or(|r| r.position > position) {
-                report.refusal = Some(form_changed(fixed, form, position));
-            }
+    /// Settles the forms of the ids over the whole cycle.
+    fn settle_forms(&mut self) {
+        let (partitions, sources) = (&self.partitions, &self.program.sources);
+        let producer = |n: usize| Some(sources.get(partitions.get(n)?.source)?.producer.as_str());
+        let seen = std::mem::take(&mut self.cycle.forms);
+        for (partition, refusal) in forms::settle(&mut self.book.positions.id_forms, seen, producer) {
+            self.cycle.refuse(partition, refusal);
         }
-        self.cycle.report(report);
     }
 
     /// Does whatever can be done now.
@@ -263,18 +293,33 @@ impl Pipeline {
             self.cycle = Cycle::new(self.settings.workers);
             out.extend((0..self.settings.workers).map(|w| Message::Discard.to(Address::Worker(w))));
         }
-        self.hand_out(out);
+        self.obey(now, out)?;
+        if self.commands.is_empty() {
+            self.hand_out(out);
+        }
         self.read_on(out);
-        if self.cycle.phase == Phase::Collect && self.cycle.decoding() == 0 && self.should_close(now) {
-            if self.cycle.refusals.is_empty() {
-                self.all(Phase::Publish, out, |_| Message::Publish);
-            } else {
-                self.cut(out);
+        if self.is_idle() {
+            let close = self.cycle.decoding() == 0 && self.should_close(now);
+            let slice = self.wants_slice();
+            if close && !(slice && self.slice_turn) {
+                self.slice_turn = true;
+                self.close(out);
+            } else if slice {
+                self.begin_slice(now, out);
             }
         }
         self.deliver(out);
         self.finish(out);
         Ok(())
+    }
+
+    fn close(&mut self, out: &mut Vec<Envelope>) {
+        self.settle_forms();
+        if self.cycle.refusals.is_empty() {
+            self.all(Phase::Publish, out, |_| Message::Publish);
+        } else {
+            self.cut(out);
+        }
     }
 
     /// Does the next slices of a sweep; sources wait.
@@ -299,7 +344,7 @@ impl Pipeline {
         if self.in_flight {
             return false;
         }
-        if self.full() {
+        if self.full() || self.wants_barrier() {
             return true;
         }
         let something = !self.cycle.tasks.is_empty() || self.book.has_due(now) || self.cursors_wait();
@@ -354,42 +399,31 @@ impl Pipeline {
     /// All workers have handed over: do the rules fit, and were ids sent twice?
     fn enter(&mut self, out: &mut Vec<Envelope>) -> Result<(), Failure> {
         self.check_fits()?;
-        let ids: Vec<_> =
-            self.cycle.published.iter_mut().map(|p| Arc::new(std::mem::take(&mut p.ids))).collect();
+        let ids: Vec<_> = self.cycle.published.iter_mut().map(|p| std::mem::take(&mut p.ids)).collect();
         self.book.ids.clone_from(&ids);
         let owners = self.settings.workers;
         self.all(Phase::Enter, out, |owner| Message::Enter(IdTask { ids: ids.clone(), owner, owners }));
         Ok(())
     }
 
-    /// A rule that refuses most of what it is given does not fit its tables: better to stop than to hold no sums.
-    fn check_fits(&self) -> Result<(), Failure> {
-        for ((rule, table), (images, bad)) in &self.cycle.counters().fits {
-            if *images < 100 || bad * 2 <= *images {
-                continue;
-            }
-            let name = self.program.rules.get(*rule).map_or("", |r| r.name.as_str());
-            let plan = self.program.sources.first().and_then(|s| s.plan.tables.get(*table));
-            let last = self.cycle.published.iter().flat_map(|p| &p.quarantine).rfind(|b| b.rule == name);
-            return Err(Failure::BadImages {
-                rule: name.to_owned(),
-                table: plan.map_or_else(String::new, |t| t.table.clone()),
-                images: *images,
-                bad: *bad,
-                code: last.map_or("", |b| b.code),
-                message: last.map_or_else(String::new, |b| b.message.clone()),
-            });
-        }
-        Ok(())
-    }
-
     fn entered(&mut self, now: i64, out: &mut Vec<Envelope>) -> Result<(), Failure> {
         if self.cycle.phase == Phase::Withdraw {
-            self.again(out);
+            if self.cycle.refusals.is_empty() {
+                self.again(out)
+            } else {
+                self.cut(out)
+            }
             return Ok(());
         }
         if self.cycle.duplicates.is_empty() {
             return self.apply(now, out);
+        }
+        for duplicate in self.cycle.duplicates.iter().filter(|d| d.restarted) {
+            let refusal = restarted_log(duplicate.position, "");
+            let first = self.cycle.refusals.entry(duplicate.partition).or_insert_with(|| refusal.clone());
+            if refusal.position < first.position {
+                *first = refusal;
+            }
         }
         let (ids, owners) = (self.book.ids.clone(), self.settings.workers);
         self.all(Phase::Withdraw, out, |owner| Message::Withdraw(IdTask { ids: ids.clone(), owner, owners }));
@@ -400,23 +434,23 @@ impl Pipeline {
     fn apply(&mut self, now: i64, out: &mut Vec<Envelope>) -> Result<(), Failure> {
         let (commit, now) = self.book.begin(self.view.commit(), now);
         let mut tasks: BTreeMap<usize, Vec<ShardTask>> = BTreeMap::new();
-        let mut due = self.book.due(now);
+        let mut due = self.book.due(now, &self.program.generations());
         for shard in 0..SHARDS {
             let mut task = ShardTask {
                 shard,
-                deltas: self.program.entities.iter().map(|_| Vec::new()).collect(),
+                contributions: self.program.entities.iter().map(|_| Vec::new()).collect(),
                 due: due.remove(&shard).unwrap_or_default(),
                 sweep: None,
             };
             for published in &mut self.cycle.published {
-                let Some(of_shard) = published.deltas.get_mut(shard) else { continue };
-                for (buffers, buffer) in task.deltas.iter_mut().zip(of_shard) {
-                    if !buffer.is_empty() {
-                        buffers.push(std::mem::take(buffer));
+                let Some(of_shard) = published.contributions.get_mut(shard) else { continue };
+                for (logs, log) in task.contributions.iter_mut().zip(of_shard) {
+                    if !log.is_empty() {
+                        logs.push(std::mem::take(log));
                     }
                 }
             }
-            if !task.due.is_empty() || task.deltas.iter().any(|buffers| !buffers.is_empty()) {
+            if !task.due.is_empty() || task.contributions.iter().any(|logs| !logs.is_empty()) {
                 tasks.entry(shard % self.settings.workers).or_default().push(task);
             }
         }
@@ -431,11 +465,12 @@ impl Pipeline {
         out: &mut Vec<Envelope>,
     ) {
         let causes = Arc::new(vec![self.cause(); self.program.rules.len()]);
+        let tellings = self.tellings();
         self.cycle.phase = Phase::Apply;
         self.cycle.waiting = tasks.len();
         for (worker, shards) in tasks {
-            let (causes, view) = (causes.clone(), self.view.clone());
-            let task = ApplyTask { commit, now, causes, shards, view };
+            let (causes, view, tellings) = (causes.clone(), self.view.clone(), tellings.clone());
+            let task = ApplyTask { commit, now, causes, shards, view, tellings };
             out.push(Message::Apply(Box::new(task)).to(Address::Worker(worker)));
         }
         if self.cycle.waiting == 0 {
@@ -476,33 +511,20 @@ impl Pipeline {
 
     fn finish(&mut self, out: &mut Vec<Envelope>) {
         let sweeping = self.book.sweep.is_some();
-        let ending = self.stopping.is_some() || (self.settings.until_end && !sweeping);
-        let idle = self.cycle.phase == Phase::Collect
+        let working = sweeping || !self.book.works.is_empty();
+        let ending = self.stopping.is_some() || (self.settings.until_end && !working);
+        let idle = self.is_idle()
             && self.cycle.tasks.is_empty()
-            && !self.in_flight
+            && self.commands.is_done()
             && self.quiet()
             && !self.partitions.iter().any(|p| p.reading)
             && !self.sinks.iter().any(|s| s.busy);
         if ending && idle && (sweeping || !self.cursors_wait()) && self.outcome.is_none() {
             let seen = if self.stopping.is_some() { Ok(()) } else { self.check_seen() };
+            let seen =
+                seen.and_then(|()| if self.settings.until_end { self.check_none_fit() } else { Ok(()) });
             self.end(seen, out);
         }
-    }
-
-    /// At the end of the sources every rule must have seen at least one of its tables.
-    fn check_seen(&self) -> Result<(), Failure> {
-        let seen = &self.book.totals.tables;
-        if self.book.totals.changes == 0 {
-            return Ok(()); // an empty log says nothing about a rule
-        }
-        for rule in &self.program.rules {
-            let mut tables = rule.compiled.manifest.tables.iter().map(|t| t.table.as_str());
-            if !tables.clone().any(|table| seen.contains_key(table)) {
-                let tables: Vec<&str> = tables.by_ref().collect();
-                return Err(Failure::TablesNotSeen { rule: rule.name.clone(), tables: tables.join(", ") });
-            }
-        }
-        Ok(())
     }
 
     fn end(&mut self, result: Result<(), Failure>, out: &mut Vec<Envelope>) {
@@ -512,29 +534,10 @@ impl Pipeline {
         });
         let sources = (0..self.program.sources.len()).map(Address::Source);
         let workers = (0..self.settings.workers).map(Address::Worker);
+        self.commands.refuse_all();
         let sinks = (0..self.sinks.len()).map(Address::Sink);
         let everyone = sources.chain(workers).chain(sinks).chain([Address::Committer]);
         out.extend(everyone.map(|to| Message::Stop.to(to)));
-    }
-}
-
-fn form_name(form: IdForm) -> &'static str {
-    match form {
-        IdForm::Gtid => "gtid",
-        IdForm::Position => "position",
-        IdForm::None => "none",
-    }
-}
-
-fn form_changed(fixed: &str, form: &str, position: u64) -> Refusal {
-    Refusal {
-        code: "id-form-changed",
-        position,
-        table: String::new(),
-        message: format!(
-            "change ids of this producer have the form `{fixed}`, this message has `{form}`: re-sent changes could \
-             not be recognised; set the producer's output options as they were, or give the source a new `producer`"
-        ),
     }
 }
 

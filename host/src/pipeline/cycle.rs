@@ -3,6 +3,7 @@
 //! A cycle commits whole or not at all. It is voided by a message that needs order (a refusal) and by ids that were
 //! sent twice inside it; then its blocks are decoded again, cut before that message or without the repeated ones.
 
+use super::forms::SeenForm;
 use super::worker::{BlockReport, Counters, DecodeTask, Duplicate, Published};
 use crate::decode::Refusal;
 use crate::source::Block;
@@ -36,6 +37,8 @@ pub(super) struct Cycle {
     pub(super) bytes: u64,
     /// The first refused message of each partition.
     pub(super) refusals: BTreeMap<usize, Refusal>,
+    /// Forms of the ids, by block.
+    pub(super) forms: Vec<SeenForm>,
     pub(super) published: Vec<Published>,
     pub(super) duplicates: Vec<Duplicate>,
     /// The ids of the cycle as the ledger stores them, one piece per owner that has some.
@@ -51,6 +54,7 @@ impl Cycle {
             waiting: 0,
             bytes: 0,
             refusals: BTreeMap::new(),
+            forms: Vec::new(),
             published: Vec::new(),
             duplicates: Vec::new(),
             ledger_rows: Vec::new(),
@@ -78,11 +82,17 @@ impl Cycle {
         if let Some(busy) = self.busy.get_mut(report.worker) {
             *busy = busy.saturating_sub(1);
         }
+        self.forms.extend(report.form.map(|form| SeenForm::new(report.partition, form)));
         if let Some(refusal) = report.refusal {
-            let first = self.refusals.entry(report.partition).or_insert_with(|| refusal.clone());
-            if refusal.position < first.position {
-                *first = refusal;
-            }
+            self.refuse(report.partition, refusal);
+        }
+    }
+
+    /// Notes a refused message, if it is the first one of its partition.
+    pub(super) fn refuse(&mut self, partition: usize, refusal: Refusal) {
+        let first = self.refusals.entry(partition).or_insert_with(|| refusal.clone());
+        if refusal.position < first.position {
+            *first = refusal;
         }
     }
 
@@ -168,7 +178,7 @@ mod tests {
         let mut cycle = Cycle::new(1);
         cycle.admit(block(0, 0, 10));
         cycle.admit(block(1, 0, 10));
-        cycle.duplicates = vec![Duplicate { partition: 1, position: 4 }];
+        cycle.duplicates = vec![Duplicate { partition: 1, position: 4, restarted: false }];
         let again = cycle.again();
         assert!(again[0].skip.is_empty());
         assert_eq!(*again[1].skip, [4]);

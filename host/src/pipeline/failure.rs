@@ -55,6 +55,21 @@ pub enum Failure {
         /// Its message.
         message: String,
     },
+    /// The sources ended and a rule could read no image of a table, for it lacks a column.
+    #[error(
+        "rule-does-not-fit: rule {rule} could read none of {images} images of {table}: {message}\n\
+         they count nothing for it (`retag quarantine ls`); mend the rule or the table's name and columns in it"
+    )]
+    NoneFit {
+        /// Name of the rule.
+        rule: String,
+        /// Table.
+        table: String,
+        /// Images since start.
+        images: u64,
+        /// What was wrong with the last one.
+        message: String,
+    },
     /// The sources ended and none of a rule's tables was in them.
     #[error(
         "tables-not-seen: rule {rule} reads {tables}, and the sources have no change of any of them; \

@@ -2,12 +2,14 @@
 
 use super::failure::Failure;
 use super::program::{LiveRule, Program, TableBinding, Target};
-use super::worker::{BadImage, Published};
-use crate::aggregate::value;
+use super::quarantine::{self, BadImage, CYCLE_ENTRIES_MAX};
+use super::worker::Published;
+use crate::aggregate::{log, value};
 use crate::change::{Sign, legs};
 use crate::decode::{ColumnBuffer, Decoded, ImageBatch, Side, Values};
 use crate::registry::KeyType;
 use crate::rule::{Contributions, Mapper};
+use crate::source::Block;
 use crate::state::{key_hash, shard_of};
 use retag_abi::contribution::{KeyEntry, Record};
 
@@ -31,7 +33,7 @@ impl Gather {
         program: &Program,
         decoded: &Decoded,
         known: &[bool],
-        partition: usize,
+        block: &Block,
         cycle: &mut Published,
     ) -> Result<(), Failure> {
         for batch in decoded.batches.iter().filter(|b| b.rows() > 0) {
@@ -51,7 +53,13 @@ impl Gather {
                 fits.1 += self.contributions.bad.len() as u64;
                 let context = Context { program, rule, binding, batch };
                 context.add(&self.contributions, &mut self.value, cycle)?;
-                context.quarantine(&self.contributions, decoded, partition, cycle);
+                let mut logs = cycle.contributions.iter().flatten();
+                if logs.any(|log| log.size() > log::BYTES_MAX) {
+                    return Err(Failure::Internal(
+                        "the rules contribute too much in one cycle; lower engine.cycle_bytes_max".into(),
+                    ));
+                }
+                context.quarantine(&self.contributions, decoded, block, cycle);
             }
         }
         Ok(())
@@ -75,7 +83,7 @@ impl Context<'_> {
         let mut keys = ComputedKeys { entries: &from.keys, row: 0, start: 0 };
         let mut key = KeyBytes::default();
         let mut last_key = KeyBytes::default();
-        let (mut shard, mut entry, mut last) = (0, 0, None);
+        let (mut shard, mut last) = (0, None);
         for record in &from.records {
             if last != Some((record.row, record.key)) {
                 if record.key == 0 {
@@ -83,17 +91,17 @@ impl Context<'_> {
                 } else {
                     key.of_entry(self.rule.key, keys.find(record).ok_or_else(lost)?, &from.heap);
                 }
-                // Both legs of an update mostly have one key: then the entry is known.
+                // Both legs of an update mostly have one key: then what follows is of that key too.
                 if last.is_none() || key.bytes() != last_key.bytes() {
                     let hash = key_hash(name, key.bytes());
                     shard = shard_of(hash);
-                    let buffer = cycle.deltas.get_mut(shard).and_then(|s| s.get_mut(entity));
-                    entry = buffer.ok_or_else(lost)?.entry(hash, key.bytes());
+                    let log = cycle.contributions.get_mut(shard).and_then(|s| s.get_mut(entity));
+                    log.ok_or_else(lost)?.key(hash, key.bytes());
                     std::mem::swap(&mut key, &mut last_key);
                 }
                 last = Some((record.row, record.key));
             }
-            let buffer = cycle.deltas.get_mut(shard).and_then(|s| s.get_mut(entity)).ok_or_else(lost)?;
+            let log = cycle.contributions.get_mut(shard).and_then(|s| s.get_mut(entity)).ok_or_else(lost)?;
             let side = self.batch.sides.get(record.row as usize).copied().ok_or_else(lost)?;
             let sign = Sign::of(side);
             let aggregate = self.rule.aggregates.get(usize::from(record.aggregate)).ok_or_else(lost)?;
@@ -101,36 +109,44 @@ impl Context<'_> {
             match self.rule.targets.get(usize::from(record.aggregate)).copied().ok_or_else(lost)? {
                 Target::Linear(column) => {
                     let number = value::number(aggregate.value, record.value, heap);
-                    buffer.add(entry, column, sign.apply(aggregate.kind.amount(number)));
+                    log.add(column, sign.apply(aggregate.kind.amount(number)));
                 }
                 Target::Set(set) => {
                     scratch.clear();
                     if let Some(value_type) = aggregate.value {
                         value::comparable(value_type, record.value, heap, scratch);
                     }
-                    buffer.count(entry, set, scratch, sign as i8);
+                    log.count(set, scratch, sign as i8);
                 }
             }
         }
         Ok(())
     }
 
-    fn quarantine(&self, from: &Contributions, decoded: &Decoded, partition: usize, cycle: &mut Published) {
-        let source = self.program.partitions.get(partition).and_then(|s| self.program.sources.get(*s));
-        let table = source.and_then(|s| s.plan.tables.get(self.batch.table)).map(|t| t.table.clone());
-        for bad in &from.bad {
-            let change =
-                self.batch.changes.get(bad.row as usize).and_then(|c| decoded.changes.get(*c as usize));
-            let after = self.batch.sides.get(bad.row as usize) == Some(&Side::After);
+    fn quarantine(&self, from: &Contributions, decoded: &Decoded, block: &Block, cycle: &mut Published) {
+        let source = self.program.partitions.get(block.partition).and_then(|s| self.program.sources.get(*s));
+        let declared = self.rule.compiled.manifest.tables.get(self.binding.table);
+        let (Some(source), Some(declared)) = (source, declared) else { return };
+        let columns: Vec<&str> = declared.columns.iter().map(|column| column.name.as_str()).collect();
+        let room = CYCLE_ENTRIES_MAX.saturating_sub(cycle.quarantine.len());
+        for bad in from.bad.iter().take(room) {
+            let row = bad.row as usize;
+            let change = self.batch.changes.get(row).and_then(|c| decoded.changes.get(*c as usize));
+            let side = self.batch.sides.get(row).copied().unwrap_or(Side::After);
+            let position = change.map_or(0, |c| c.position);
+            let line = quarantine::line_at(block, position);
+            let (values, columns_left_out) = quarantine::values(source.format, line, side, &columns);
             cycle.quarantine.push(BadImage {
                 rule: self.rule.name.clone(),
                 code: bad.code,
                 message: bad.message.clone(),
-                table: table.clone().unwrap_or_default(),
-                source: source.map_or_else(String::new, |s| s.name.clone()),
-                partition,
-                position: change.map_or(0, |c| c.position),
-                image: if after { "after" } else { "before" },
+                table: declared.table.clone(),
+                source: source.name.clone(),
+                partition: block.partition,
+                position,
+                image: if side == Side::After { "after" } else { "before" },
+                values,
+                columns_left_out,
             });
         }
     }

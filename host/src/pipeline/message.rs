@@ -1,6 +1,8 @@
 //! What the parts of the engine say to each other. Every part is an [`Actor`]: one message in, messages out.
 
+use super::command::Submitted;
 use super::failure::Failure;
+use super::program::Program;
 use super::worker::{Applied, ApplyTask, BlockReport, DecodeTask, Duplicate, IdTask, Published};
 use crate::label::outbox::Place;
 use crate::source::Block;
@@ -88,6 +90,15 @@ pub enum Message {
         cursor: Place,
         /// There is more in the view that it was given.
         more: bool,
+    },
+    /// People → pipeline: do this at the next barrier.
+    Command(Box<Submitted>),
+    /// Pipeline → worker: this is what runs from now on.
+    Program {
+        /// What runs.
+        program: Arc<Program>,
+        /// Spaces that have ended.
+        dropped: Arc<Vec<u32>>,
     },
     /// Driver → pipeline: time goes on.
     Tick,

@@ -5,15 +5,19 @@
 //! drivers knows what time it is.
 
 pub mod assemble;
+pub mod command;
 pub mod coordinator;
 mod cycle;
 pub mod failure;
+mod fits;
+mod forms;
 mod gather;
 pub mod ledger;
 pub mod message;
 pub mod parts;
 pub mod program;
 mod reading;
+pub mod quarantine;
 pub mod rebuild;
 pub mod rows;
 pub mod rules;

@@ -3,10 +3,12 @@
 use super::failure::Failure;
 use super::message::{Actor, Address, Envelope, Message};
 use crate::clock;
+use crate::config::Deliver;
 use crate::failpoint::{self, Step};
 use crate::label::outbox::{CHUNK_INDEX, Damaged, Place, decode};
+use crate::label::{Cause, SWITCH, Transition};
 use crate::registry::{META_KEY, Registry};
-use crate::sink::message::{Message as Outgoing, Origin};
+use crate::sink::message::{Message as Outgoing, Origin, Summary};
 use crate::sink::{Sink, SinkError};
 use crate::source::Source;
 use crate::state::{Commit, StateWriter, StoreError, Table, View};
@@ -44,7 +46,8 @@ impl SharedView {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, view: Arc<View>) {
+    /// Shows a later one from now on.
+    pub(crate) fn set(&self, view: Arc<View>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = view;
     }
 }
@@ -100,10 +103,15 @@ const ROWS_PER_DELIVERY: usize = 8;
 pub struct Deliverer {
     number: usize,
     sink: Box<dyn Sink>,
+    deliver: Deliver,
     state_id: String,
     epoch: u64,
     /// First place that is not delivered yet.
     cursor: Place,
+    /// Scratch: transitions to deliver, with the index of their commit's time.
+    waiting: Vec<(Place, usize, Transition)>,
+    /// As it was read last, with its bytes.
+    registry: (Vec<u8>, Registry),
 }
 
 impl Deliverer {
@@ -113,7 +121,7 @@ impl Deliverer {
     /// A sink that is not this state's.
     pub fn open(
         number: usize,
-        mut sink: Box<dyn Sink>,
+        (mut sink, deliver): (Box<dyn Sink>, Deliver),
         state: (&str, u64),
         (cursor, last): (Place, u64),
     ) -> Result<Self, Failure> {
@@ -122,7 +130,16 @@ impl Deliverer {
             return Err(SinkError::Ahead { number, commit: own.commit, last }.into());
         }
         let behind = own.map_or(cursor, |last| Place { commit: last.commit, index: last.index + 1 });
-        Ok(Self { number, sink, state_id: state.0.to_owned(), epoch: state.1, cursor: cursor.max(behind) })
+        Ok(Self {
+            number,
+            sink,
+            deliver,
+            state_id: state.0.to_owned(),
+            epoch: state.1,
+            cursor: cursor.max(behind),
+            waiting: Vec::new(),
+            registry: (Vec::new(), Registry::default()),
+        })
     }
 
     fn deliver(&mut self, view: &View) -> Result<bool, Failure> {
@@ -141,35 +158,73 @@ impl Deliverer {
             }
             !more
         })?;
-        let registry = view.row(Table::Meta, META_KEY)?;
-        let registry = Registry::read(registry.as_deref())
-            .map_err(|error| Failure::Internal(format!("the stored registry does not read: {error}")))?;
+        self.read_registry(view)?;
         let mut behind = self.cursor;
-        let mut decoded = Vec::new();
+        // Kept from one delivery to the next: so much memory taken anew each time would cost more than the delivery.
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.clear();
+        let mut times = Vec::new();
         for (place, row) in rows {
             let (time, transitions) = decode(place, &row).map_err(damaged)?;
-            let time = clock::rfc3339(time);
+            times.push(clock::rfc3339(time));
             for (n, transition) in (0u32..).zip(transitions) {
                 let at = Place { commit: place.commit, index: place.index + n };
                 behind = behind.max(Place { commit: at.commit, index: at.index + 1 });
-                if at >= self.cursor {
-                    decoded.push((at, time.clone(), transition));
+                if at >= self.cursor && self.hears(&transition) {
+                    waiting.push((at, times.len() - 1, transition));
                 }
             }
         }
-        let messages: Vec<_> = decoded
-            .iter()
-            .filter_map(|(at, time, transition)| {
-                let origin = Origin { state_id: &self.state_id, epoch: self.epoch, time };
-                Outgoing::of(&registry, origin, *at, transition)
-            })
-            .collect();
-        if !messages.is_empty() {
-            self.sink.deliver(&messages)?;
-            failpoint::hit(Step::Delivery);
-        }
+        self.hand_over(&waiting, &times)?;
+        self.waiting = waiting;
         self.cursor = if more { behind } else { Place { commit: view.commit() + 1, index: 0 } };
         Ok(more)
+    }
+
+    /// The registry of a view; read anew only when it has changed.
+    fn read_registry(&mut self, view: &View) -> Result<(), Failure> {
+        let stored = view.row(Table::Meta, META_KEY)?.unwrap_or_default();
+        if stored != self.registry.0 {
+            let read = Registry::read(Some(&stored))
+                .map_err(|error| Failure::Internal(format!("the stored registry does not read: {error}")));
+            self.registry = (stored, read?);
+        }
+        Ok(())
+    }
+
+    /// Gives the sink what it wants to hear, in order: messages, and summaries of switches between them.
+    fn hand_over(&mut self, waiting: &[(Place, usize, Transition)], times: &[String]) -> Result<(), Failure> {
+        let Self { sink, registry: (_, registry), state_id, epoch, .. } = self;
+        let origin = |time: &usize| Origin {
+            state_id,
+            epoch: *epoch,
+            time: times.get(*time).map_or("", String::as_str),
+        };
+        let is_switch = |t: &Transition| t.label == SWITCH;
+        for piece in waiting.chunk_by(|(.., a), (.., b)| is_switch(a) == is_switch(b)) {
+            if piece.first().is_some_and(|(.., t)| is_switch(t)) {
+                for (at, time, transition) in piece {
+                    if let Some(summary) = Summary::of(registry, origin(time), *at, transition) {
+                        sink.summarize(&summary)?;
+                    }
+                }
+            } else {
+                let of =
+                    |(at, time, t): &(Place, usize, Transition)| Outgoing::of(registry, origin(time), *at, t);
+                sink.deliver(&mut piece.iter().filter_map(of))?;
+            }
+            failpoint::hit(Step::Delivery);
+        }
+        Ok(())
+    }
+
+    /// Whether the sink wants to hear of it.
+    fn hears(&self, transition: &Transition) -> bool {
+        match (self.deliver, transition.label) {
+            (deliver, SWITCH) => deliver == Deliver::Changes,
+            (Deliver::All, _) => true,
+            (Deliver::Changes, _) => matches!(transition.cause, Cause::Change | Cause::Time),
+        }
     }
 }
 

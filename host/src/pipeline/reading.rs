@@ -20,6 +20,13 @@ pub(super) struct PartitionRun {
     pub(super) at_end: bool,
 }
 
+impl PartitionRun {
+    /// As far as it is known to go: to its bound, else to the size at first or what was read since.
+    pub(super) fn known_end(&self) -> Position {
+        self.partition.first_size.max(self.applied).min(self.until)
+    }
+}
+
 /// Blocks that may be read, waiting or being decoded at once, per worker.
 const BLOCKS_PER_WORKER: usize = 4;
 

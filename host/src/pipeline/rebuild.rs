@@ -6,12 +6,13 @@ use super::assemble::Book;
 use super::coordinator::Pipeline;
 use super::message::Address;
 use super::parts::{SharedView, Writer};
-use super::program::LiveRule;
+use super::program::Program;
 use super::rows::{LOGS, POSITIONS, Positions, Scope, TOTALS, Totals};
-use super::rules::{Attached, Loaded, new_namespace};
-use super::setup::{Inputs, SetupError, core_parts, load_ledger, program};
+use super::rules::{Attached, Loaded, new_namespace, stored};
+use super::setup::{Inputs, SetupError, core_parts, load_ledger, program, stored_registry};
 use super::threads::Parts;
-use crate::registry::{KeyType, META_KEY, Namespace, Registry};
+use crate::registry::{META_KEY, Namespace, Registry};
+use crate::rule::Manifest;
 use crate::source::Position;
 use crate::state::{Commit, Row, StateWriter, Table, View};
 use serde::{Deserialize, Serialize};
@@ -37,8 +38,7 @@ pub fn build(inputs: Inputs, rule: &str) -> Result<Option<(Pipeline, Parts, Shar
     let Inputs { mut writer, view, positions, rules, sources, settings, .. } = inputs;
     let loaded = rules.into_iter().find(|r| r.name == rule);
     let loaded = loaded.ok_or_else(|| SetupError::NoSuchRule(rule.to_owned()))?;
-    let stored = view.row(Table::Meta, META_KEY)?;
-    let mut registry = Registry::read(stored.as_deref()).map_err(|_| SetupError::Damaged("the registry"))?;
+    let mut registry = stored_registry(&view)?;
     if registry.namespace(rule).is_some_and(|n| n.namespace_id == loaded.namespace_id) {
         return Ok(None); // attached by an earlier start
     }
@@ -49,14 +49,10 @@ pub fn build(inputs: Inputs, rule: &str) -> Result<Option<(Pipeline, Parts, Shar
         attach(&mut writer, &view, registry, rebuild)?;
         return Ok(None);
     }
-    let attached = Attached {
-        registry,
-        changed: false,
-        dropped: Vec::new(),
-        rules: vec![live(loaded, &rebuild.namespace)],
-        pairs: Vec::new(),
-    };
-    let program = Arc::new(program(&sources, &progress, attached));
+    let mut attached = Attached::new(registry);
+    attached.rules.push(loaded.live_for(&rebuild.namespace));
+    let program = program(&sources, &progress, attached);
+    let program = Arc::new(Program { set_entries_max: settings.set_entries_max, ..program });
     let ledger = Arc::new(load_ledger(&view, Scope::Rebuild)?);
     let book = Book::open(&view, Scope::Rebuild, progress, &[])?;
     let shared = SharedView::new(view.clone());
@@ -105,11 +101,17 @@ fn begin(
 fn attach(
     writer: &mut StateWriter,
     view: &Arc<View>,
-    mut registry: Registry,
+    registry: Registry,
     rebuild: Rebuild,
 ) -> Result<(), SetupError> {
     let rule = rebuild.namespace.rule.clone();
-    let old = registry.namespaces.iter().filter(|n| n.rule == rule).map(|n| n.space).collect();
+    // The configured file was asked for: it decides again.
+    let mut attached = Attached::new(registry);
+    stored::give_back(&mut attached, &rule)?;
+    let Attached { mut registry, dropped, .. } = attached;
+    let old =
+        dropped.into_iter().chain(registry.namespaces.iter().filter(|n| n.rule == rule).map(|n| n.space));
+    let old = old.collect();
     registry.namespaces.retain(|n| n.rule != rule);
     registry.namespaces.push(rebuild.namespace);
     let mut rows = forget(view)?;
@@ -123,6 +125,14 @@ fn attach(
     rows.push((Table::Meta, TOTALS.to_vec(), serde_json::to_vec(&totals).ok()));
     writer.commit(next(view, rows, old))?;
     Ok(())
+}
+
+impl Pipeline {
+    /// What the rule that a rebuild is of says of itself.
+    #[must_use]
+    pub fn rebuilt_rule(&self) -> Option<&Manifest> {
+        self.program.rules.first().map(|rule| &*rule.compiled.manifest)
+    }
 }
 
 fn stored_totals(view: &View, scope: Scope) -> Result<Totals, SetupError> {
@@ -171,18 +181,4 @@ fn stored_progress(view: &View, positions: &Positions) -> Result<Positions, Setu
     let rest = positions.partitions.iter().skip(done).map(|(partition, _)| (partition.clone(), 0));
     progress.partitions.extend(rest);
     Ok(progress)
-}
-
-fn live(loaded: Loaded, namespace: &Namespace) -> LiveRule {
-    LiveRule {
-        name: loaded.name,
-        key: KeyType::of(loaded.compiled.manifest.key).unwrap_or(KeyType::Bytes),
-        compiled: loaded.compiled,
-        namespace: namespace.space,
-        entity: namespace.entity,
-        aggregates: loaded.aggregates,
-        targets: Vec::new(),
-        tables: Vec::new(),
-        generations: Vec::new(),
-    }
 }

@@ -69,7 +69,7 @@ pub struct Positions {
 }
 
 /// Counters since the state was made.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct Totals {
     /// Changes applied.
@@ -80,6 +80,8 @@ pub struct Totals {
     pub images: u64,
     /// Images that a rule refused.
     pub bad_images: u64,
+    /// Entries of the quarantine that were dropped for newer ones.
+    pub quarantine_dropped: u64,
     /// Rows whose key is NULL.
     pub null_keys: u64,
     /// Messages passed over, by reason.

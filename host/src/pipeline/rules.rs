@@ -1,20 +1,27 @@
 //! Which rules run: the configuration compared with what the state holds.
 //!
+//! The configuration brings rules in; from the first command on that changes one's releases, its file is only compared
+//! ([`stored`]). Until then:
 //! The same namespace id goes on; another one, or a rule new to a state that has read something, needs history and is
 //! refused with the way out. The same namespace with other labels or parameters gets a new label generation.
 
-use super::program::{GenerationRun, LiveRule};
+use super::program::{Code, GenerationRun, LiveRule};
 use super::rows::Positions;
 use super::setup::Options;
 use super::sweep::{NO_SPACE, Pair};
 use crate::aggregate::{Aggregate, AggregateError};
-use crate::config::Config;
+use crate::config::{Config, Manage};
 use crate::label::Cause;
-use crate::registry::{Generation, GenerationState, KeyType, LabelNames, Namespace, Registry};
+use crate::registry::revision::{Report, file_key};
+use crate::registry::{Generation, GenerationState, KeyType, LabelNames, Namespace, Registry, Revision};
 use crate::rule::{CompiledRule, Limits, Manifest, ParamValues, RuleEngine, RuleError, RuleFile};
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use crate::state::{StoreError, View};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+pub mod stored;
 
 /// A rule that cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +107,25 @@ pub enum RulesError {
         /// Rule.
         rule: String,
     },
+    /// A command has changed a rule, and its last switch is still being told.
+    #[error(
+        "rule {rule}: its last switch is still being told; start once without changing how it is managed, afterwards again"
+    )]
+    StillTelling {
+        /// Rule.
+        rule: String,
+    },
+    /// The state lacks a file that it needs.
+    #[error("state-corrupt: rule {rule}: the state does not hold its file {file}; restore it from a backup")]
+    FileGone {
+        /// Rule.
+        rule: String,
+        /// sha256 of the file.
+        file: String,
+    },
+    /// The state.
+    #[error(transparent)]
+    State(#[from] StoreError),
     /// The state has a rule that the configuration does not name.
     #[error(
         "rule {rule} is in the state but not in the configuration; name it again, or start once with --remove {rule} \
@@ -123,6 +149,10 @@ pub struct Attached {
     pub rules: Vec<LiveRule>,
     /// Label generations that replace another one.
     pub pairs: Vec<Pair>,
+    /// Rows of the `Meta` table: files that the state does not hold yet.
+    pub files: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Rules whose configured file or parameters are not those that run: in words.
+    pub drift: Vec<String>,
 }
 
 /// Attaches the configured rules.
@@ -134,19 +164,80 @@ pub fn attach(
     options: &Options,
     registry: Registry,
     positions: &Positions,
+    view: &View,
 ) -> Result<Attached, RulesError> {
     let before = registry.clone();
-    let mut attached =
-        Attached { registry, changed: false, dropped: Vec::new(), rules: Vec::new(), pairs: Vec::new() };
+    let mut attached = Attached::new(registry);
+    if options.manage == Manage::Config {
+        stored::give_back_all(&mut attached)?;
+    }
     detach(rules, options, &mut attached)?;
     let fresh = positions.partitions.iter().all(|(_, position)| *position == 0);
     for rule in rules {
+        if is_taken_over(&attached, &rule.name) {
+            continue;
+        }
         let live = settle(&mut attached, rule.clone(), fresh)?;
+        keep_revision(&mut attached, rule, &live, (view, options.started_us))?;
         attached.rules.push(live);
     }
+    stored::attach(rules, (view, options.cache.as_deref()), &mut attached)?;
+    attached.rules.sort_by(|a, b| a.name.cmp(&b.name));
     labels_are_unique(&attached)?;
     attached.changed = attached.registry != before || !attached.dropped.is_empty();
     Ok(attached)
+}
+
+impl Attached {
+    /// Nothing is attached yet.
+    #[must_use]
+    pub fn new(registry: Registry) -> Self {
+        Self {
+            registry,
+            changed: false,
+            dropped: Vec::new(),
+            rules: Vec::new(),
+            pairs: Vec::new(),
+            files: Vec::new(),
+            drift: Vec::new(),
+        }
+    }
+}
+
+fn is_taken_over(attached: &Attached, rule: &str) -> bool {
+    attached.registry.taken_over.contains(rule)
+}
+
+/// Keeps the configured file as the revision of the generation that it labels by, if that is new to the state.
+fn keep_revision(
+    attached: &mut Attached,
+    loaded: &Loaded,
+    live: &LiveRule,
+    (view, started_us): (&View, i64),
+) -> Result<(), RulesError> {
+    let Some(space) = live.generations.first().map(|g| g.space) else { return Ok(()) };
+    let registry = &mut attached.registry;
+    let live_space = registry.live.get(&loaded.name).copied();
+    for other in registry.generations.iter_mut().filter(|g| g.rule == loaded.name && g.space != space) {
+        if other.state.is_evaluated() && Some(other.space) != live_space {
+            other.state = GenerationState::Retired; // replaced before anything was read
+        }
+    }
+    let Some(generation) = registry.generations.iter_mut().find(|g| g.space == space) else { return Ok(()) };
+    if generation.file.is_empty() {
+        generation.file.clone_from(&loaded.file);
+        generation.given.clone_from(&loaded.given);
+    }
+    let number = generation.revision;
+    if registry.revision(&loaded.name, number).is_none() {
+        let uploaded_us = started_us.max(view.engine_time());
+        registry.revisions.push(Revision { number, uploaded_us, ..loaded.revision("configuration", "") });
+    }
+    let key = file_key(&loaded.file);
+    if view.row(crate::state::Table::Meta, &key)?.is_none() {
+        attached.files.push((key, loaded.compiled.file.label_wasm.clone()));
+    }
+    Ok(())
 }
 
 /// A rule read from its file, compiled and checked.
@@ -155,31 +246,98 @@ pub struct Loaded {
     pub(super) name: String,
     pub(super) compiled: Arc<CompiledRule>,
     pub(super) aggregates: Vec<Aggregate>,
-    params: ParamValues,
+    pub(super) params: ParamValues,
     pub(super) namespace_id: String,
     label_id: String,
+    /// sha256 of the file.
+    file: String,
+    /// Parameters as they were given.
+    given: BTreeMap<String, Value>,
 }
 
-/// Reads the configured rules from their files.
+impl Loaded {
+    /// What the registry keeps of it; number and time are given by the registry.
+    #[must_use]
+    pub fn revision(&self, by: &str, why: &str) -> Revision {
+        let file = &self.compiled.file;
+        let checks = ["imports and exports", "manifest", "compiles", "start-up cost", "purity"];
+        Revision {
+            rule: self.name.clone(),
+            number: 0,
+            file: self.file.clone(),
+            bytes: file.bytes as u64,
+            map_id: file.map_id(),
+            namespace_id: self.namespace_id.clone(),
+            label_id: self.label_id.clone(),
+            manifest: (*self.compiled.manifest).clone(),
+            given: self.given.clone(),
+            params: canonical(&self.params),
+            uploaded_us: 0,
+            by: by.to_owned(),
+            why: why.to_owned(),
+            report: Report {
+                checks: checks.map(str::to_owned).into(),
+                fuel_per_row: self.compiled.fuel_per_row,
+                memory_bytes_max: self.compiled.limits.memory_bytes as u64,
+                modules: if file.one_module { 1 } else { 2 },
+            },
+            previews: Vec::new(),
+        }
+    }
+
+    /// The code of a label generation of it.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        Code { compiled: self.compiled.clone(), params: self.params.clone() }
+    }
+}
+
+/// Parameters in the form in which the registry compares them.
+fn canonical(params: &ParamValues) -> BTreeMap<String, Value> {
+    serde_json::from_str(params.canonical()).unwrap_or_default()
+}
+
+/// What compiles rules; compiled code is kept in the state directory, where one is given.
 ///
 /// # Errors
-/// The first rule that cannot run, by name.
-pub fn load_all(config: &Config) -> Result<Vec<Loaded>, RulesError> {
+/// The machine is not supported.
+pub fn rule_engine(state: Option<&Path>) -> Result<RuleEngine, RulesError> {
     let engine = RuleEngine::new().map_err(|error| RulesError::Refused {
         rule: String::new(),
         path: PathBuf::new(),
         error: Box::new(error),
     })?;
+    Ok(match state {
+        Some(state) => engine.with_cache(state),
+        None => engine,
+    })
+}
+
+/// Reads the configured rules from their files; of those in `taken_over` a file that is not there or no good is passed
+/// over, for they run from the state. Compiled code is kept in the state directory, where one is given.
+///
+/// # Errors
+/// The first rule that cannot run, by name.
+pub fn load_all(
+    config: &Config,
+    taken_over: &BTreeSet<String>,
+    state: Option<&Path>,
+) -> Result<Vec<Loaded>, RulesError> {
+    let engine = rule_engine(state)?;
     let mut rules = Vec::new();
     for (name, rule) in &config.rules {
         let path = config.resolve(&rule.path);
-        let bytes = std::fs::read(&path).map_err(|error| RulesError::Unreadable {
+        let read = std::fs::read(&path).map_err(|error| RulesError::Unreadable {
             rule: name.clone(),
             path: path.clone(),
             error,
-        })?;
-        rules.push(load(&engine, name, (path, bytes), &rule.params)?);
+        });
+        match read.and_then(|bytes| load(&engine, name, (path, bytes), &rule.params)) {
+            Err(_) if taken_over.contains(name) => {}
+            loaded => rules.push(loaded?),
+        }
     }
+    engine.trim_cache();
     Ok(rules)
 }
 
@@ -208,12 +366,21 @@ pub fn load(
             .map_err(|error| RulesError::Aggregate { rule: name.to_owned(), error })?;
         aggregates.push(aggregate);
     }
-    let limits = Limits::default();
+    let (limits, id) = (Limits::default(), RuleFile::file_id(&bytes));
     let (namespace_id, label_id) = (file.namespace_id(&limits, ""), file.label_id());
     let compiled = engine.compile(file, limits).map_err(refused)?;
     let given = params.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-    let params = compiled.params(&given).map_err(refused)?;
-    Ok(Loaded { name: name.to_owned(), compiled, aggregates, params, namespace_id, label_id })
+    let values = compiled.params(&given).map_err(refused)?;
+    Ok(Loaded {
+        name: name.to_owned(),
+        compiled,
+        aggregates,
+        params: values,
+        namespace_id,
+        label_id,
+        file: id,
+        given: params.clone(),
+    })
 }
 
 /// Finds or makes the rule's namespace and label generation.
@@ -238,28 +405,15 @@ fn settle(attached: &mut Attached, loaded: Loaded, fresh: bool) -> Result<LiveRu
     };
     let entity = registry.entity_of(namespace).map_or(0, |(number, _)| number);
     let space = settle_generation(attached, &loaded, namespace, fresh);
-    let labels = u16::try_from(manifest.labels.len()).unwrap_or(u16::MAX);
-    let generation =
-        GenerationRun { space, live: true, labels, compiled: loaded.compiled.clone(), params: loaded.params };
-    Ok(LiveRule {
-        name: loaded.name,
-        compiled: loaded.compiled,
-        namespace,
-        entity,
-        key: KeyType::of(manifest.key).unwrap_or(KeyType::Bytes),
-        aggregates: loaded.aggregates,
-        targets: Vec::new(),
-        tables: Vec::new(),
-        generations: vec![generation],
-    })
+    let generation = GenerationRun::new(space, true, loaded.code());
+    Ok(loaded.live((namespace, entity), vec![generation]))
 }
 
 /// Finds or makes the rule's label generation; one that differs from the live one is to be swept.
 fn settle_generation(attached: &mut Attached, loaded: &Loaded, namespace: u32, fresh: bool) -> u32 {
     let registry = &mut attached.registry;
     let entity = registry.entity_of(namespace).map_or(0, |(number, _)| number);
-    let params: BTreeMap<String, serde_json::Value> =
-        serde_json::from_str(loaded.params.canonical()).unwrap_or_default();
+    let params = canonical(&loaded.params);
     let wanted =
         |g: &Generation| g.label_id == loaded.label_id && g.params == params && g.namespace == namespace;
     let live = registry.live(&loaded.name).cloned();
@@ -312,6 +466,9 @@ fn nothing(rule: &str, namespace: u32) -> Generation {
         params: BTreeMap::new(),
         labels: Vec::new(),
         state: GenerationState::Retiring,
+        file: String::new(),
+        given: BTreeMap::new(),
+        retained: None,
     }
 }
 
@@ -342,18 +499,21 @@ fn new_generation(
     namespace: u32,
     params: BTreeMap<String, serde_json::Value>,
 ) -> u32 {
-    let revision = registry.generations.iter().filter(|g| g.rule == loaded.name).map(|g| g.revision).max();
+    let revision = registry.next_revision(&loaded.name);
     let space = registry.new_space();
     let labels = loaded.compiled.manifest.labels.iter();
     registry.generations.push(Generation {
         space,
         rule: loaded.name.clone(),
         namespace,
-        revision: revision.unwrap_or(0) + 1,
+        revision,
         label_id: loaded.label_id.clone(),
         params,
         labels: labels.map(|l| LabelNames { name: l.name.clone(), values: l.values.clone() }).collect(),
         state: GenerationState::Ready,
+        file: loaded.file.clone(),
+        given: loaded.given.clone(),
+        retained: None,
     });
     space
 }
@@ -363,8 +523,12 @@ fn detach(rules: &[Loaded], options: &Options, attached: &mut Attached) -> Resul
     let names: Vec<String> = attached.registry.namespaces.iter().map(|n| n.rule.clone()).collect();
     for name in names.into_iter().filter(|name| !rules.iter().any(|r| r.name == *name)) {
         if !options.remove.contains(&name) {
+            if is_taken_over(attached, &name) {
+                continue; // it runs from the state; `stored` reports it
+            }
             return Err(RulesError::Missing { rule: name });
         }
+        stored::give_back(attached, &name)?;
         // Its sums go at once; its labels by a sweep, so that everyone is told.
         let registry = &mut attached.registry;
         let namespace = registry.namespace(&name).map_or(NO_SPACE, |n| n.space);
@@ -389,6 +553,29 @@ fn drop_rule(registry: &mut Registry, name: &str, dropped: &mut Vec<u32>) {
     registry.namespaces.retain(|n| n.rule != name);
     registry.live.remove(name);
     // Messages of a dropped generation may still wait in the outbox: its names stay.
+}
+
+impl Loaded {
+    /// It as it runs on a namespace and its entity, with label generations.
+    fn live(self, (namespace, entity): (u32, u16), generations: Vec<GenerationRun>) -> LiveRule {
+        LiveRule {
+            key: KeyType::of(self.compiled.manifest.key).unwrap_or(KeyType::Bytes),
+            name: self.name,
+            compiled: self.compiled,
+            namespace,
+            entity,
+            aggregates: self.aggregates,
+            targets: Vec::new(),
+            tables: Vec::new(),
+            generations,
+        }
+    }
+
+    /// It as it is rebuilt: without labels.
+    #[must_use]
+    pub(super) fn live_for(self, namespace: &Namespace) -> LiveRule {
+        self.live((namespace.space, namespace.entity), Vec::new())
+    }
 }
 
 fn labels_are_unique(attached: &Attached) -> Result<(), RulesError> {

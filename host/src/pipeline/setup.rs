@@ -6,6 +6,7 @@
 use super::assemble::Book;
 use super::coordinator::{Pipeline, Settings};
 use super::failure::Failure;
+use super::forms;
 use super::ledger::Ledger;
 use super::message::Address;
 use super::parts::{Deliverer, Reader, SharedView, Writer};
@@ -15,9 +16,11 @@ use super::rules::{Attached, Loaded, RulesError, attach, load_all};
 use super::sweep::{NO_SPACE, Pair, SLICE_KEYS, SWEEP, Stage, Sweep};
 use super::threads::Parts;
 use super::worker::Worker;
+use crate::aggregate::SET_ENTRIES_MAX;
 use crate::aggregate::value::physical;
-use crate::config::{Config, SinkConfig, SourceConfig};
-use crate::decode::{ColumnType, Plan, PlannedColumn, TablePlan, boundary};
+use crate::config::{Config, Deliver, Manage, SinkConfig, SourceConfig};
+use crate::decode::{ColumnType, Format, Plan, PlannedColumn, TablePlan};
+use crate::registry::command::Audience;
 use crate::registry::{META_KEY, Registry};
 use crate::sink::{Sink, SinkError, ndjson::Ndjson, table::Table as TableSink};
 use crate::source::files::{Files, discover};
@@ -26,7 +29,7 @@ use crate::state::ledger::{Id, LogTable, decode_ids};
 use crate::state::{Commit, FjallStore, StateDir, StateWriter, Store, StoreError, Table, View};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Why an engine cannot be set up.
@@ -84,6 +87,12 @@ pub struct Options {
     pub remove: Vec<String>,
     /// Sinks that are no longer configured and may lose what they have not got.
     pub drop_sinks: Vec<String>,
+    /// Who decides which rules run.
+    pub manage: Manage,
+    /// Wall time of the start, µs.
+    pub started_us: i64,
+    /// The state directory, where compiled code is kept.
+    pub cache: Option<PathBuf>,
 }
 
 /// An engine that is ready to run.
@@ -107,7 +116,8 @@ pub struct Engine {
 pub fn open(config: &Config, options: &Options) -> Result<Engine, SetupError> {
     let (dir, inputs) = inputs(config, options)?;
     let state_id = dir.id().to_owned();
-    let (pipeline, parts, view) = build(inputs, options)?;
+    let options = Options { cache: Some(dir.path().to_owned()), ..options.clone() };
+    let (pipeline, parts, view) = build(inputs, &options)?;
     Ok(Engine { pipeline, parts, view, state_id, dir })
 }
 
@@ -131,26 +141,29 @@ fn inputs(config: &Config, options: &Options) -> Result<(StateDir, Inputs), Setu
     let positions = discover_all(config, stored_positions(&view)?)?;
     let mut sources = Vec::new();
     for (name, source) in &config.sources {
-        let SourceConfig::Files { producer, hidden_columns, .. } = source;
+        let SourceConfig::Files { format, producer, hidden_columns, .. } = source;
         let partitions: Vec<_> = positions.partitions.iter().map(|(p, _)| p.clone()).collect();
-        let files = Files::open(&config.folder, name, &partitions, boundary::transaction, options.until_end)?;
+        let files = Files::open(&config.folder, name, &partitions, format.boundary(), options.until_end)?;
         sources.push(SourceInput {
             name: name.clone(),
             producer: producer.clone().unwrap_or_else(|| name.clone()),
+            format: *format,
             hidden_columns: hidden_columns.clone(),
             reader: Box::new(files),
         });
     }
     let mut sinks = Vec::new();
     for (name, sink) in &config.sinks {
-        sinks.push((name.clone(), open_sink(config, name, sink)?));
+        let opened = open_sink(config, name, sink)?;
+        sinks.push(SinkInput { name: name.clone(), deliver: sink.deliver(), sink: opened });
     }
+    let rules = load_all(config, &stored_registry(&view)?.taken_over, Some(dir.path()))?;
     let inputs = Inputs {
         state: (dir.id().to_owned(), dir.epoch()),
         writer,
         view,
         positions,
-        rules: load_all(config)?,
+        rules,
         sources,
         sinks,
         settings: Settings {
@@ -159,7 +172,10 @@ fn inputs(config: &Config, options: &Options) -> Result<(StateDir, Inputs), Setu
             block_bytes: config.engine.block_bytes,
             until_end: options.until_end,
             memory_max_bytes: config.state.memory_max_bytes,
+            quarantine_entries_max: config.state.quarantine_entries_max,
             sweep_keys: SLICE_KEYS,
+            set_entries_max: SET_ENTRIES_MAX,
+            grace_us: config.registry.grace_us(),
         },
     };
     Ok((dir, inputs))
@@ -171,10 +187,22 @@ pub struct SourceInput {
     pub name: String,
     /// Name of its producer.
     pub producer: String,
+    /// Format of its messages.
+    pub format: Format,
     /// Tables with columns that the producer hides.
     pub hidden_columns: Vec<String>,
     /// What reads it.
     pub reader: Box<dyn Source>,
+}
+
+/// A sink that is opened.
+pub struct SinkInput {
+    /// Its name.
+    pub name: String,
+    /// Which transitions it gets.
+    pub deliver: Deliver,
+    /// What takes them.
+    pub sink: Box<dyn Sink>,
 }
 
 /// Everything that an engine is built from.
@@ -192,7 +220,7 @@ pub struct Inputs {
     /// Sources, by name.
     pub sources: Vec<SourceInput>,
     /// Sinks, by name.
-    pub sinks: Vec<(String, Box<dyn Sink>)>,
+    pub sinks: Vec<SinkInput>,
     /// How it runs.
     pub settings: Settings,
 }
@@ -202,16 +230,18 @@ pub struct Inputs {
 /// # Errors
 /// Rules and state that disagree; a state that does not read; a sink that is another state's.
 pub fn build(inputs: Inputs, options: &Options) -> Result<(Pipeline, Parts, SharedView), SetupError> {
-    let Inputs { state, mut writer, view, positions, rules, sources, sinks, settings } = inputs;
-    let stored = view.row(Table::Meta, META_KEY)?;
-    let registry = Registry::read(stored.as_deref()).map_err(|_| SetupError::Damaged("the registry"))?;
-    let attached = attach(&rules, options, registry, &positions)?;
+    let Inputs { state, mut writer, view, mut positions, rules, mut sources, sinks, settings } = inputs;
+    let attached = attach(&rules, options, stored_registry(&view)?, &positions, &view)?;
+    let drift = attached.drift.clone();
 
+    forms::settle_first(&mut sources, &mut positions)?;
     let sweep = next_sweep(&view, &attached)?;
     let view = begin(&mut writer, &view, &positions, (&attached, sweep.as_ref()))?;
-    let program = Arc::new(program(&sources, &positions, attached));
+    let program = program(&sources, &positions, attached);
+    let program = Arc::new(Program { set_entries_max: settings.set_entries_max, ..program });
     let ledger = Arc::new(load_ledger(&view, Scope::Live)?);
-    let names: Vec<String> = sinks.iter().map(|(name, _)| name.clone()).collect();
+    let names: Vec<String> = sinks.iter().map(|s| s.name.clone()).collect();
+    let audience = Audience::of(sinks.iter().map(|s| s.deliver));
     let book = Book::open(&view, Scope::Live, positions, &names)?;
     if let Some(missing) = book.missing_sink(&view, &options.drop_sinks)? {
         return Err(SetupError::SinkMissing(missing));
@@ -219,14 +249,16 @@ pub fn build(inputs: Inputs, options: &Options) -> Result<(Pipeline, Parts, Shar
 
     let shared = SharedView::new(view.clone());
     let mut parts: Parts = Vec::new();
-    for (number, (name, sink)) in sinks.into_iter().enumerate() {
+    for (number, SinkInput { name, deliver, sink }) in sinks.into_iter().enumerate() {
         let cursor = book.cursors.get(&name).copied().unwrap_or_default();
-        let deliverer = Deliverer::open(number, sink, (&state.0, state.1), (cursor, view.commit()))?;
+        let deliverer =
+            Deliverer::open(number, (sink, deliver), (&state.0, state.1), (cursor, view.commit()))?;
         parts.push((Address::Sink(number), Box::new(deliverer)));
     }
     parts.append(&mut core_parts(sources, (&program, &ledger), settings.workers)?);
     parts.push((Address::Committer, Box::new(Writer::new(writer, shared.clone()))));
-    let pipeline = Pipeline::new(program, settings, ledger, view, book);
+    let mut pipeline = Pipeline::new(program, settings, ledger, view, book);
+    (pipeline.drift, pipeline.audience) = (drift, audience);
     Ok((pipeline, parts, shared))
 }
 
@@ -245,6 +277,15 @@ pub(super) fn core_parts(
         parts.push((Address::Worker(number), Box::new(worker)));
     }
     Ok(parts)
+}
+
+/// The registry in a view.
+///
+/// # Errors
+/// What the store says, or a row that does not read.
+pub fn stored_registry(view: &View) -> Result<Registry, SetupError> {
+    let stored = view.row(Table::Meta, META_KEY)?;
+    Registry::read(stored.as_deref()).map_err(|_| SetupError::Damaged("the registry"))
 }
 
 /// The positions in a view.
@@ -299,15 +340,21 @@ fn begin(
 ) -> Result<Arc<View>, SetupError> {
     let stored = view.row(Table::Meta, POSITIONS)?;
     let bytes = serde_json::to_vec(positions).ok();
+    let files = attached.files.iter().map(|(key, file)| (Table::Meta, key.clone(), Some(file.clone())));
     let sweep = sweep.and_then(|sweep| serde_json::to_vec(sweep).ok());
-    if !attached.changed && stored == bytes && view.row(Table::Meta, SWEEP)? == sweep {
+    if !attached.changed
+        && attached.files.is_empty()
+        && stored == bytes
+        && view.row(Table::Meta, SWEEP)? == sweep
+    {
         return Ok(view.clone());
     }
-    let rows = vec![
+    let mut rows = vec![
         (Table::Meta, POSITIONS.to_vec(), bytes),
         (Table::Meta, META_KEY.to_vec(), Some(attached.registry.to_bytes())),
         (Table::Meta, SWEEP.to_vec(), sweep),
     ];
+    rows.extend(files);
     let commit = Commit {
         id: view.commit() + 1,
         engine_time_us: view.engine_time(),
@@ -324,11 +371,12 @@ fn next_sweep(view: &View, attached: &Attached) -> Result<Option<Sweep>, SetupEr
         Some(bytes) => Some(serde_json::from_slice(&bytes).map_err(|_| SetupError::Damaged("the sweep"))?),
         None => None,
     };
+    let mut pairs = attached.pairs.clone();
     if let Some(sweep) = &stored {
         let same = |pair: &&Pair| attached.pairs.iter().any(|p| p.new.space == pair.new.space);
         let mut changes = sweep.pairs.iter().filter(|pair| pair.new.space != NO_SPACE);
         let kept = match sweep.stage {
-            Stage::Evaluate => {
+            Stage::Evaluate | Stage::Announce => {
                 changes.clone().count() == attached.pairs.len() && changes.all(|pair| same(&pair))
             }
             // Flipped already: what differs must be told before anything else changes.
@@ -338,8 +386,12 @@ fn next_sweep(view: &View, attached: &Attached) -> Result<Option<Sweep>, SetupEr
         if kept {
             return Ok(stored);
         }
+        // A removal that was begun is known to the sweep alone: the registry has let go of the rule's sums.
+        let of_rule = |removal: &&Pair| attached.pairs.iter().any(|pair| pair.new.rule == removal.new.rule);
+        let removals = sweep.pairs.iter().filter(|pair| pair.new.space == NO_SPACE);
+        pairs.extend(removals.filter(|removal| !of_rule(removal)).cloned());
     }
-    Ok((!attached.pairs.is_empty()).then(|| Sweep::new(attached.pairs.clone())))
+    Ok((!pairs.is_empty()).then(|| Sweep::new(pairs)))
 }
 
 /// Loads all ids of all commits.
@@ -365,8 +417,8 @@ pub(super) fn load_ledger(view: &View, scope: Scope) -> Result<Ledger, SetupErro
 
 fn open_sink(config: &Config, name: &str, sink: &SinkConfig) -> Result<Box<dyn Sink>, SetupError> {
     Ok(match sink {
-        SinkConfig::Ndjson { path } => Box::new(Ndjson::open(name, config.resolve(path))?),
-        SinkConfig::Stdout {} => Box::new(TableSink::new(name)),
+        SinkConfig::Ndjson { path, .. } => Box::new(Ndjson::open(name, config.resolve(path))?),
+        SinkConfig::Stdout { .. } => Box::new(TableSink::new(name)),
     })
 }
 
@@ -402,11 +454,12 @@ pub(super) fn program(inputs: &[SourceInput], positions: &Positions, attached: A
             table.hidden_columns = source.hidden_columns.contains(&table.table);
         }
         let (name, producer) = (source.name.clone(), source.producer.clone());
-        sources.push(SourceProgram { name, producer, plan: Arc::new(Plan { tables }) });
+        let (format, plan) = (source.format, Arc::new(Plan { tables }));
+        sources.push(SourceProgram { name, producer, format, plan });
     }
     let number = |name: &str| inputs.iter().position(|s| s.name == name).unwrap_or(0);
     let partitions = positions.partitions.iter().map(|(p, _)| number(&p.source)).collect();
-    Program { sources, partitions, rules, entities }
+    Program { sources, partitions, rules, entities, set_entries_max: SET_ENTRIES_MAX }
 }
 
 /// Adds the columns that a rule reads of a table to the plan: (index of the table in the plan, how the rule reads it).

@@ -1,11 +1,26 @@
-//! A label generation is swept: all keys are evaluated for it, then the pointer is flipped in one commit, then what
-//! differs is told and the old generation goes. Slice by slice, each in a commit that carries the cursor, so that a
-//! crash in the middle goes on where it was. Nothing is read from the sources meanwhile.
+//! Going over all keys, slice by slice, each in a commit that carries the cursor, so that a crash in the middle goes on
+//! where it was.
+//!
+//! A [`Sweep`] at the start changes what the configuration changed: all keys are evaluated for a new label generation,
+//! then the pointer is flipped in one commit, then what differs is told and the old generation goes; nothing is read
+//! meanwhile. A [`Work`] does one of these for an operation while the stream flows: its slices are commits between the
+//! cycles, and the blocks of the open cycle are decoded between its pieces.
+//!
+//! While a switch is told, an untold key has not been touched since the switch, so its record still holds both sides' marks
+//! as of then. A touched one is told first, in the commit that touches it, and gets a mark that says so.
 
+use super::coordinator::Pipeline;
+use super::cycle::{Cycle, Phase};
+use super::failure::Failure;
+use super::message::{Address, Envelope, Message};
+use super::shard::{ShardOutput, ShardTask};
+use super::worker::{Applied, ApplyTask};
 use crate::label::Cause;
-use crate::registry::{Generation, GenerationState, Registry};
-use crate::state::SHARDS;
+use crate::registry::revision::{Operation, OperationKind, OperationState};
+use crate::registry::{Generation, GenerationState, META_KEY, Registry};
+use crate::state::{SHARDS, Table, View};
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Key of the stored sweep in the `Meta` table.
@@ -23,6 +38,8 @@ pub enum Stage {
     Evaluate,
     /// Tell what differs, clear the labels of the old generation.
     Tell,
+    /// Tell what differs to those that are not marked as told; the old generation stays.
+    Announce,
 }
 
 /// A generation and the one that it replaces.
@@ -69,6 +86,13 @@ impl Sweep {
     #[must_use]
     pub fn new(pairs: Vec<Pair>) -> Self {
         Self { stage: Stage::Evaluate, pairs, cursors: vec![None; SHARDS], done: vec![false; SHARDS] }
+    }
+
+    /// Everything up to and with `key` is done.
+    fn has_done(&self, shard: usize, key: &[u8]) -> bool {
+        let behind = |cursor: &Vec<u8>| key <= cursor.as_slice();
+        self.done.get(shard).copied().unwrap_or(false)
+            || self.cursors.get(shard).and_then(Option::as_ref).is_some_and(behind)
     }
 
     /// The next slice of every shard that is not done.
@@ -127,11 +151,204 @@ impl Sweep {
                 self.done.fill(false);
                 (Some(self), Vec::new(), true)
             }
-            Stage::Tell => {
+            Stage::Tell | Stage::Announce => {
                 let old = self.pairs.iter().map(|p| p.old.space);
                 (None, old.filter(|space| *space != NO_SPACE).collect(), true)
             }
         }
+    }
+}
+
+/// Key of an operation's progress in the `Meta` table.
+#[must_use]
+pub fn work_key(operation: u64) -> Vec<u8> {
+    [b"work/", &operation.to_be_bytes()[..]].concat()
+}
+
+/// How far an operation is, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Work {
+    /// Its number.
+    pub operation: u64,
+    /// Keys done.
+    pub keys: u64,
+    /// Where it stands; one pair.
+    pub sweep: Sweep,
+}
+
+impl Work {
+    /// An operation that begins; `None` where the registry contradicts itself.
+    #[must_use]
+    pub fn new(registry: &Registry, operation: &Operation) -> Option<Self> {
+        let new = registry.generation(operation.new)?.clone();
+        let old = registry.generation(operation.old)?.clone();
+        let (entity, _) = registry.entity_of(new.namespace)?;
+        let mut sweep = Sweep::new(vec![Pair { entity, old, new, cause: operation.cause }]);
+        if operation.kind == OperationKind::Tell {
+            sweep.stage = Stage::Announce;
+        }
+        Some(Self { operation: operation.id, keys: 0, sweep })
+    }
+
+    /// The operations that `registry` says are under way: those of `works`, and new ones.
+    pub(super) fn of(registry: &Registry, works: &[Self]) -> Result<Vec<Self>, Failure> {
+        let mut all = Vec::new();
+        for operation in registry.running() {
+            let known = works.iter().find(|w| w.operation == operation.id).cloned();
+            let work = known.or_else(|| Self::new(registry, operation));
+            all.push(
+                work.ok_or_else(|| {
+                    Failure::Internal(format!("operation {} has no generation", operation.id))
+                })?,
+            );
+        }
+        Ok(all)
+    }
+
+    /// The operations under way that a view holds.
+    pub(super) fn stored(view: &View, registry: &Registry) -> Result<Vec<Self>, Failure> {
+        let mut works = Vec::new();
+        for operation in registry.running() {
+            let Some(bytes) = view.row(Table::Meta, &work_key(operation.id))? else { continue };
+            let read = serde_json::from_slice(&bytes).map_err(|error| {
+                Failure::Internal(format!("the row of operation {} does not read: {error}", operation.id))
+            });
+            works.push(read?);
+        }
+        Self::of(registry, &works)
+    }
+
+    /// Shards done, of [`SHARDS`].
+    #[must_use]
+    pub fn shards_done(&self) -> usize {
+        self.sweep.done.iter().filter(|done| **done).count()
+    }
+}
+
+/// A switch that is being told, as shards need to know it.
+#[derive(Clone, Debug)]
+pub struct Telling {
+    /// The two generations.
+    pub(super) pair: Pair,
+    sweep: Sweep,
+}
+
+impl Telling {
+    /// The sweep has told the key.
+    pub(super) fn has_told(&self, shard: usize, key: &[u8]) -> bool {
+        self.sweep.has_done(shard, key)
+    }
+}
+
+/// A slice under way: what is still to be handed to each worker, and what came back.
+#[derive(Debug)]
+pub(super) struct SliceRun {
+    operation: u64,
+    commit: (u64, i64),
+    waiting: Vec<VecDeque<ShardTask>>,
+    at_work: usize,
+    outputs: Vec<ShardOutput>,
+}
+
+impl Pipeline {
+    /// Operations wait for their next slice.
+    pub(super) fn wants_slice(&self) -> bool {
+        let first = self.book.works.first();
+        let full = first.is_some_and(|w| w.sweep.stage == Stage::Announce) && self.book.outbox_is_full();
+        first.is_some() && !full && self.stopping.is_none() && self.commands.is_empty()
+    }
+
+    /// Begins the next slice of the oldest operation: a piece of every shard, one at a time for each worker, so that blocks
+    /// are decoded in between.
+    pub(super) fn begin_slice(&mut self, now: i64, out: &mut Vec<Envelope>) {
+        let Some(work) = self.book.works.first() else { return };
+        let mut waiting: Vec<VecDeque<ShardTask>> = Vec::new();
+        waiting.resize_with(self.settings.workers, VecDeque::new);
+        for (shard, slice) in work.sweep.slices(self.settings.sweep_keys) {
+            let task = ShardTask { shard, sweep: Some(slice), ..ShardTask::default() };
+            if let Some(of_worker) = waiting.get_mut(shard % self.settings.workers) {
+                of_worker.push_back(task);
+            }
+        }
+        let operation = work.operation;
+        let commit = self.book.begin(self.view.commit(), now);
+        self.slice = Some(SliceRun { operation, commit, waiting, at_work: 0, outputs: Vec::new() });
+        for worker in 0..self.settings.workers {
+            self.next_piece(worker, out);
+        }
+    }
+
+    fn next_piece(&mut self, worker: usize, out: &mut Vec<Envelope>) {
+        let Some(slice) = &mut self.slice else { return };
+        let Some(task) = slice.waiting.get_mut(worker).and_then(VecDeque::pop_front) else { return };
+        slice.at_work += 1;
+        let (commit, now) = slice.commit;
+        let task = ApplyTask {
+            commit,
+            now,
+            causes: Arc::default(),
+            shards: vec![task],
+            view: self.view.clone(),
+            tellings: Arc::default(),
+        };
+        out.push(Message::Apply(Box::new(task)).to(Address::Worker(worker)));
+    }
+
+    /// Takes a piece in; the slice is committed with its last one.
+    pub(super) fn sliced(&mut self, applied: Applied, out: &mut Vec<Envelope>) {
+        let Some(slice) = &mut self.slice else { return };
+        slice.at_work -= 1;
+        slice.outputs.extend(applied.shards);
+        self.next_piece(applied.worker, out);
+        if self.slice.as_ref().is_some_and(|slice| slice.at_work == 0) {
+            self.commit_slice(out);
+        }
+    }
+
+    fn commit_slice(&mut self, out: &mut Vec<Envelope>) {
+        let Some(slice) = self.slice.take() else { return };
+        let mut ended = None;
+        if let Some(work) = self.book.works.iter_mut().find(|w| w.operation == slice.operation) {
+            for output in &slice.outputs {
+                work.keys += output.keys;
+                if let Some(last) = &output.swept {
+                    work.sweep.note(output.shard, last.as_deref());
+                }
+            }
+            ended = work.sweep.all_done().then(|| work.clone());
+        }
+        let mut commit = self.assemble(&mut Cycle::new(self.settings.workers), slice.outputs);
+        let key = work_key(slice.operation);
+        if let Some(ended) = ended {
+            let registry = &mut self.book.registry;
+            if let (Stage::Evaluate, Some(pair)) = (ended.sweep.stage, ended.sweep.pairs.first()) {
+                set_state(registry, pair.new.space, GenerationState::Ready);
+            }
+            registry.end_operation(ended.operation, OperationState::Done, (slice.commit.1, ended.keys));
+            commit.rows.push((Table::Meta, META_KEY.to_vec(), Some(registry.to_bytes())));
+            commit.rows.push((Table::Meta, key, None));
+            self.book.works.retain(|w| w.operation != ended.operation);
+        } else {
+            let work = self.book.works.iter().find(|w| w.operation == slice.operation);
+            commit.rows.push((Table::Meta, key, work.and_then(|w| serde_json::to_vec(w).ok())));
+        }
+        self.in_flight = true;
+        self.slice_turn = false;
+        out.push(Message::Commit(Box::new(commit)).to(Address::Committer));
+    }
+
+    /// The switches that shards have to tell for the keys that they touch, oldest first.
+    pub(super) fn tellings(&self) -> Arc<Vec<Telling>> {
+        let told = self.book.works.iter().filter(|w| w.sweep.stage == Stage::Announce);
+        let telling = |w: &Work| {
+            w.sweep.pairs.first().map(|pair| Telling { pair: pair.clone(), sweep: w.sweep.clone() })
+        };
+        Arc::new(told.filter_map(telling).collect())
+    }
+
+    /// Nothing has touched a shard, nothing is on its way to the store.
+    pub(super) fn is_idle(&self) -> bool {
+        self.cycle.phase == Phase::Collect && !self.in_flight && self.slice.is_none()
     }
 }
 

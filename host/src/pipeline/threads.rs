@@ -14,6 +14,9 @@ use std::time::Duration;
 /// The parts beside the coordinator.
 pub type Parts = Vec<(Address, Box<dyn Actor>)>;
 
+/// The coordinator's letter box; commands may be put into it before it runs.
+pub type Mailbox = (Sender<Message>, Receiver<Message>);
+
 /// What the driver is told from outside while it runs.
 pub struct Watch<'a> {
     /// True = finish the open cycle and stop.
@@ -30,10 +33,10 @@ pub fn run(
     mut pipeline: Pipeline,
     parts: Parts,
     tick: Duration,
+    (to_pipeline, inbox): Mailbox,
     mut watch: Watch<'_>,
 ) -> Result<(), Failure> {
     std::thread::scope(|scope| {
-        let (to_pipeline, inbox) = channel();
         let mut senders: HashMap<Address, Sender<Message>> = HashMap::new();
         let mut inboxes = Vec::new();
         for (address, part) in parts {
@@ -68,7 +71,7 @@ fn coordinate(
     let mut out = Vec::new();
     let mut last_tick = clock::moment();
     let mut message = Message::Tick;
-    let mut stopped = false;
+    let (mut stopped, mut ticked) = (false, false);
     loop {
         pipeline.step(message, clock::wall_us(), &mut out);
         for envelope in out.drain(..) {
@@ -86,7 +89,11 @@ fn coordinate(
             continue;
         }
         let wait = tick.saturating_sub(last_tick.elapsed());
-        message = match inbox.recv_timeout(wait) {
+        // A tick comes in time however much there is to do, but never twice before a look into the inbox.
+        let due = wait.is_zero() && !ticked;
+        let received = if due { Err(RecvTimeoutError::Timeout) } else { inbox.recv_timeout(wait) };
+        ticked = received.is_err();
+        message = match received {
             Ok(message) => message,
             Err(RecvTimeoutError::Timeout) => {
                 last_tick = clock::moment();

@@ -6,9 +6,11 @@ use super::failure::Failure;
 use super::gather::Gather;
 use super::ledger::Ledger;
 use super::message::{Actor, Address, Envelope, Message};
-use super::program::Program;
-use super::shard::{Shard, ShardOutput, ShardTask};
-use crate::aggregate::delta::DeltaBuffer;
+use super::program::{GenerationRun, Program};
+use super::quarantine::BadImage;
+use super::shard::{Buffers, Shard, ShardOutput, ShardTask};
+use super::sweep::Telling;
+use crate::aggregate::log::Log;
 use crate::clock;
 use crate::decode::{Decoded, Decoder, IdForm, Refusal, Skip};
 use crate::failpoint::{self, Step};
@@ -53,6 +55,15 @@ pub struct SeenId {
     pub partition: usize,
     /// Position of the message.
     pub position: u64,
+    /// Its commit time: a message that is sent again has the same one.
+    pub ts: i64,
+}
+
+impl SeenId {
+    /// Of two messages with one id the lower one wins.
+    fn order(&self) -> (i64, usize, u64) {
+        (self.ts, self.partition, self.position)
+    }
 }
 
 /// Ids of one worker's parts of the ledger.
@@ -73,27 +84,8 @@ pub struct Duplicate {
     pub partition: usize,
     /// Position of the message.
     pub position: u64,
-}
-
-/// A row image that a rule refused, or could not be given to it.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct BadImage {
-    /// Rule.
-    pub rule: String,
-    /// Stable code.
-    pub code: &'static str,
-    /// What is wrong.
-    pub message: String,
-    /// `database.table`.
-    pub table: String,
-    /// Name of the source.
-    pub source: String,
-    /// Partition number.
-    pub partition: usize,
-    /// Position of the message.
-    pub position: u64,
-    /// `before` or `after`.
-    pub image: &'static str,
+    /// It has another commit time than the first: it is another change, of a log that was restarted under its old names.
+    pub restarted: bool,
 }
 
 /// Counters of one cycle.
@@ -141,9 +133,9 @@ pub struct Published {
     /// Worker.
     pub worker: usize,
     /// Per shard, per entity.
-    pub deltas: Vec<Vec<DeltaBuffer>>,
+    pub contributions: Vec<Vec<Log>>,
     /// Ids of the changes.
-    pub ids: Vec<SeenId>,
+    pub ids: Arc<Vec<SeenId>>,
     /// Latest `ts` per log.
     pub latest_ts: BTreeMap<LogId, i64>,
     /// Bad images, bounded; the counters hold all.
@@ -165,6 +157,8 @@ pub struct ApplyTask {
     pub shards: Vec<ShardTask>,
     /// Where keys that are not in memory are read.
     pub view: Arc<View>,
+    /// Switches of label generations that are being told.
+    pub tellings: Arc<Vec<Telling>>,
 }
 
 /// What became of the shards.
@@ -180,9 +174,6 @@ pub struct Applied {
     pub stage_ns: BTreeMap<&'static str, u64>,
 }
 
-/// Most bad images of one worker and cycle that are kept in full.
-const QUARANTINE_MAX: usize = 1000;
-
 /// A worker.
 pub struct Worker {
     index: usize,
@@ -194,8 +185,14 @@ pub struct Worker {
     labelers: Vec<Vec<Labeler>>,
     shards: BTreeMap<usize, Shard>,
     cycle: Published,
-    /// Emptied buffers, by entity.
-    spare: Vec<Vec<DeltaBuffer>>,
+    /// By entity.
+    buffers: Vec<Buffers>,
+    /// Ids of the open cycle.
+    ids: Vec<SeenId>,
+    /// Ids of the cycle before, which all workers read until they are entered.
+    lent: Arc<Vec<SeenId>>,
+    /// Scratch of [`Worker::enter`].
+    entered: Vec<Id>,
 }
 
 impl Worker {
@@ -204,8 +201,7 @@ impl Worker {
     /// # Errors
     /// A rule that cannot be instantiated.
     pub fn new(index: usize, program: Arc<Program>, ledger: Arc<Ledger>) -> Result<Self, Failure> {
-        let format = crate::decode::Format::Maxwell;
-        let decoders = program.sources.iter().map(|s| Decoder::new(format, s.plan.clone())).collect();
+        let decoders = program.sources.iter().map(|s| Decoder::new(s.format, s.plan.clone())).collect();
         let gather = Gather::new(&program)?;
         let mut labelers = Vec::new();
         for rule in &program.rules {
@@ -223,24 +219,45 @@ impl Worker {
             labelers,
             shards: BTreeMap::new(),
             cycle: Published::default(),
-            spare: Vec::new(),
+            buffers: Vec::new(),
+            ids: Vec::new(),
+            lent: Arc::default(),
+            entered: Vec::new(),
         };
-        worker.spare.resize_with(worker.program.entities.len(), Vec::new);
+        let layouts = worker.program.entities.iter();
+        worker.buffers = layouts.map(|layout| Buffers::new(layout.linear.len())).collect();
         worker.cycle = worker.fresh();
         Ok(worker)
     }
 
+    /// Goes over to another program. Only its label generations may differ: what the open cycle gathered stays good.
+    fn replace(&mut self, program: Arc<Program>, dropped: &[u32]) -> Result<(), Failure> {
+        let old = std::mem::replace(&mut self.program, program);
+        let mut warm = BTreeMap::new();
+        for (rule, labelers) in old.rules.iter().zip(std::mem::take(&mut self.labelers)) {
+            warm.extend(rule.generations.iter().map(|g| g.space).zip(labelers));
+        }
+        for rule in &self.program.rules {
+            let labeler =
+                |g: &GenerationRun| warm.remove(&g.space).map_or_else(|| g.compiled.labeler(&g.params), Ok);
+            self.labelers.push(rule.generations.iter().map(labeler).collect::<Result<_, _>>()?);
+        }
+        self.shards.values_mut().for_each(|shard| shard.forget_spaces(dropped));
+        Ok(())
+    }
+
     fn fresh(&mut self) -> Published {
-        let mut buffers = || {
-            let layouts = self.program.entities.iter().zip(&mut self.spare);
-            layouts
-                .map(|(e, spare)| spare.pop().unwrap_or_else(|| DeltaBuffer::new(e.linear.len())))
-                .collect()
-        };
-        let deltas = (0..SHARDS).map(|_| buffers()).collect();
-        // As many as in the cycle before: growing in steps would copy them again and again.
-        let ids = Vec::with_capacity(self.cycle.ids.len());
-        Published { worker: self.index, deltas, ids, ..Published::default() }
+        let mut logs = || self.buffers.iter_mut().map(|b| b.spare.pop().unwrap_or_default()).collect();
+        let contributions = (0..SHARDS).map(|_| logs()).collect();
+        Published { worker: self.index, contributions, ..Published::default() }
+    }
+
+    /// Hands the open cycle's ids over; takes the memory of those of the cycle before for the next one's.
+    fn lend_ids(&mut self) -> Arc<Vec<SeenId>> {
+        let mut next = Arc::try_unwrap(std::mem::take(&mut self.lent)).unwrap_or_default();
+        next.clear();
+        self.lent = Arc::new(std::mem::replace(&mut self.ids, next));
+        self.lent.clone()
     }
 
     fn decode(&mut self, task: &DecodeTask) -> Result<BlockReport, Failure> {
@@ -271,14 +288,13 @@ impl Worker {
         }
         let asked_ns = clock::elapsed_ns(begin);
         if refusal.is_none() {
-            self.gather.block(&self.program, &self.decoded, &known, block.partition, &mut self.cycle)?;
+            self.gather.block(&self.program, &self.decoded, &known, block, &mut self.cycle)?;
         }
         self.count(&[
             ("decode", decoded_ns),
             ("ledger", asked_ns - decoded_ns),
             ("rule", clock::elapsed_ns(begin) - asked_ns),
         ]);
-        self.cycle.quarantine.truncate(QUARANTINE_MAX);
         let first = self.decoded.changes.first();
         Ok(BlockReport {
             worker: self.index,
@@ -315,7 +331,7 @@ impl Worker {
                     continue;
                 }
                 let partition = task.block.partition;
-                self.cycle.ids.push(SeenId { id, partition, position: change.position });
+                self.ids.push(SeenId { id, partition, position: change.position, ts: change.ts });
                 let latest = self.cycle.latest_ts.entry(log).or_insert(change.ts);
                 *latest = change.ts.max(*latest);
             }
@@ -337,36 +353,37 @@ impl Worker {
     }
 
     /// Enters the ids of this worker's parts and writes them down; of a repeated id the later message is named.
-    fn enter(&self, task: &IdTask) -> Message {
+    fn enter(&mut self, task: &IdTask) -> Message {
         let mut duplicates = Vec::new();
-        let mut places: Option<BTreeMap<Id, Duplicate>> = None;
-        let mut ids = Vec::new();
+        let mut first: Option<BTreeMap<Id, &SeenId>> = None;
+        self.entered.clear();
         for seen in mine(task) {
             if self.ledger.insert(&seen.id) {
-                ids.push(seen.id);
+                self.entered.push(seen.id);
                 continue;
             }
             // Rare: find the earliest message of each id, so that every later one is named.
-            let places = places.get_or_insert_with(|| {
+            first.get_or_insert_with(|| {
                 let mut first = BTreeMap::new();
-                for s in mine(task) {
-                    let place = Duplicate { partition: s.partition, position: s.position };
-                    let earliest = first.entry(s.id).or_insert(place);
-                    *earliest = place.min(*earliest);
+                for seen in mine(task) {
+                    let earliest = first.entry(seen.id).or_insert(seen);
+                    if seen.order() < earliest.order() {
+                        *earliest = seen;
+                    }
                 }
                 first
             });
-            let _ = places;
         }
-        if let Some(first) = places {
+        if let Some(first) = first {
             for seen in mine(task) {
-                let place = Duplicate { partition: seen.partition, position: seen.position };
-                if first.get(&seen.id).is_some_and(|earliest| *earliest != place) {
-                    duplicates.push(place);
-                }
+                let Some(earliest) = first.get(&seen.id).filter(|e| e.order() != seen.order()) else {
+                    continue;
+                };
+                let SeenId { partition, position, ts, .. } = *seen;
+                duplicates.push(Duplicate { partition, position, restarted: ts != earliest.ts });
             }
         }
-        let ids = if ids.is_empty() { Vec::new() } else { encode_ids(&mut ids) };
+        let ids = if self.entered.is_empty() { Vec::new() } else { encode_ids(&mut self.entered) };
         Message::Entered { duplicates, ids }
     }
 
@@ -382,8 +399,9 @@ impl Worker {
                 now: task.now,
                 causes: &task.causes,
                 view: &task.view,
+                tellings: &task.tellings,
             };
-            let output = shard.apply(shard_task, &context, &mut self.labelers, &mut self.spare)?;
+            let output = shard.apply(shard_task, &context, &mut self.labelers, &mut self.buffers)?;
             applied.shards.push(output);
         }
         applied.working_bytes = self.shards.values().map(Shard::bytes).sum();
@@ -395,12 +413,19 @@ impl Worker {
         Ok(Some(match message {
             Message::Decode(task) => Message::Decoded(self.decode(&task)?),
             Message::Discard => {
+                self.ids.clear();
                 self.cycle = self.fresh();
                 return Ok(None);
             }
             Message::Publish => {
+                for of_shard in &mut self.cycle.contributions {
+                    let unused = of_shard.iter_mut().zip(&mut self.buffers).filter(|(log, _)| log.is_empty());
+                    unused.for_each(|(log, buffers)| buffers.spare.push(std::mem::take(log)));
+                }
                 let fresh = self.fresh();
-                Message::Published(Box::new(std::mem::replace(&mut self.cycle, fresh)))
+                let mut published = std::mem::replace(&mut self.cycle, fresh);
+                published.ids = self.lend_ids();
+                Message::Published(Box::new(published))
             }
             Message::Enter(task) => self.enter(&task),
             Message::Withdraw(task) => {
@@ -408,6 +433,10 @@ impl Worker {
                 Message::Entered { duplicates: Vec::new(), ids: Vec::new() }
             }
             Message::Apply(task) => Message::Applied(Box::new(self.apply(*task)?)),
+            Message::Program { program, dropped } => {
+                self.replace(program, &dropped)?;
+                return Ok(None);
+            }
             _ => return Ok(None),
         }))
     }
@@ -419,13 +448,17 @@ fn mine(task: &IdTask) -> impl Iterator<Item = &SeenId> {
 }
 
 fn log_restarted(position: u64, names: &[String], log: u32) -> Refusal {
-    let name = names.get(log as usize).map_or("", String::as_str);
+    restarted_log(position, &format!(" of {}", names.get(log as usize).map_or("", String::as_str)))
+}
+
+/// The refusal of a change whose id another change has.
+pub(super) fn restarted_log(position: u64, of: &str) -> Refusal {
     Refusal {
         code: "log-restarted",
         position,
         table: String::new(),
         message: format!(
-            "an id of {name} that is already applied comes again with a later time: the log was restarted under the \
+            "an id{of} that is already applied comes again with a later time: the log was restarted under the \
              same names; give the source a new `producer` name if these are new changes"
         ),
     }

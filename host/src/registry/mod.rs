@@ -1,26 +1,38 @@
 //! What the state knows of rules: entities, namespaces, label generations and which generation is live.
 //!
-//! One JSON value in the state's `Meta` table, changed only inside a commit. Numbers ("spaces") name namespaces and
-//! generations inside records; they come from one counter and are never used twice.
+//! One JSON value in the state's `Meta` table, changed only inside a commit; beside it rows for the files' bytes and the
+//! audit. Numbers ("spaces") name namespaces and generations inside records; they come from one counter and are never
+//! used twice. `command` is the only way in which people change it.
 
+pub mod command;
 pub mod key;
+pub mod plan;
+pub mod preview;
+mod refusal;
+pub mod revision;
 
 pub use key::KeyType;
+pub use refusal::Refusal;
+pub use revision::{Operation, Revision, Switch};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Key of the registry in the `Meta` table.
 pub const META_KEY: &[u8] = b"registry";
 /// Index of the register that holds the moment at which a key's labels change by time alone (i64 µs, little-endian).
 pub const WAKE_INDEX: u16 = u16::MAX;
-/// Index of the mark that says why a key's labels are held: [`PENDING`] or [`ERROR`].
+/// Index of the mark that says why a key's labels are held: [`PENDING`], [`ERROR`] or [`OVERFLOW`].
 pub const STATUS_INDEX: u16 = u16::MAX - 1;
+/// Index of the mark that says: the switch to this generation has been told for the key already.
+pub const TOLD_INDEX: u16 = u16::MAX - 2;
 /// A count or counted entry of the key is negative.
 pub const PENDING: u16 = 1;
 /// The rule's `label` failed on the key.
 pub const ERROR: u16 = 2;
+/// A counted set of the key overflowed.
+pub const OVERFLOW: u16 = 3;
 
 /// An entity: what keys identify.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +61,7 @@ pub struct Namespace {
 }
 
 /// How far a label generation is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum GenerationState {
     /// Its labels are being evaluated for all keys.
@@ -58,6 +70,27 @@ pub enum GenerationState {
     Ready,
     /// It was replaced: the differences are being told, its labels removed.
     Retiring,
+    /// It was replaced, and is kept up to date for a way back.
+    Retained,
+    /// Its labels are gone; its names stay for messages that still wait.
+    Retired,
+}
+
+impl GenerationState {
+    /// Its labels are kept up to date.
+    #[must_use]
+    pub const fn is_evaluated(self) -> bool {
+        matches!(self, Self::Sweeping | Self::Ready | Self::Retained)
+    }
+}
+
+/// How long a replaced generation is kept for a way back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retained {
+    /// Engine time at which it was replaced, µs.
+    pub since_us: i64,
+    /// Engine time from which it may go, µs.
+    pub until_us: i64,
 }
 
 /// The labels of one (label side, parameters).
@@ -79,6 +112,15 @@ pub struct Generation {
     pub labels: Vec<LabelNames>,
     /// How far it is.
     pub state: GenerationState,
+    /// sha256 of the file that evaluates it, in hex; empty in states from before revisions.
+    #[serde(default)]
+    pub file: String,
+    /// Its parameters as they were given.
+    #[serde(default)]
+    pub given: BTreeMap<String, Value>,
+    /// Since when and until when it is kept after it was replaced.
+    #[serde(default)]
+    pub retained: Option<Retained>,
 }
 
 /// A label's name and the names of its values (none for a flag).
@@ -103,6 +145,21 @@ pub struct Registry {
     pub generations: Vec<Generation>,
     /// Live generation of each rule.
     pub live: BTreeMap<String, u32>,
+    /// Revisions of all rules, oldest first.
+    #[serde(default)]
+    pub revisions: Vec<Revision>,
+    /// Operations under way, and the last ones that ended; oldest first.
+    #[serde(default)]
+    pub operations: Vec<Operation>,
+    /// The last number of an operation.
+    #[serde(default)]
+    pub last_operation: u64,
+    /// The last switches, where a sink hears of them as a whole.
+    #[serde(default)]
+    pub switches: Vec<Switch>,
+    /// Rules that commands have taken over: their configured files are compared, no longer applied.
+    #[serde(default)]
+    pub taken_over: BTreeSet<String>,
 }
 
 impl Registry {
@@ -201,5 +258,17 @@ mod tests {
         assert_eq!(Registry::read(Some(&registry.to_bytes())).unwrap(), registry);
         assert_eq!(Registry::read(None).unwrap(), Registry::default());
         assert!(Registry::read(Some(b"{")).is_err());
+    }
+
+    #[test]
+    fn a_registry_from_before_revisions_opens() {
+        let old = br#"{"last_space":2,"entities":[{"name":"user","key":"u64"}],"namespaces":[{"space":1,"rule":"payer",
+            "namespace_id":"ab","entity":0,"aggregates":[],"key_column":"user_id"}],"generations":[{"space":2,
+            "rule":"payer","namespace":1,"revision":1,"label_id":"cd","params":{"p":"1"},"labels":[],"state":"ready"}],
+            "live":{"payer":2}}"#;
+        let registry = Registry::read(Some(old)).unwrap();
+        assert_eq!(registry.live("payer").unwrap().revision, 1);
+        assert_eq!(registry.next_revision("payer"), 2);
+        assert!(registry.taken_over.is_empty() && registry.revisions.is_empty());
     }
 }

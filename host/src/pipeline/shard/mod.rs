@@ -3,18 +3,23 @@
 //! `Shard::apply` is the only place where contributions meet records. It adds the net changes of a cycle, evaluates
 //! labels once per touched key, and writes the shard's delta block, transitions and timers for the commit.
 
+mod overflow;
 mod sweep;
 
 use super::failure::Failure;
 use super::program::{Layout, LiveRule, Program};
-use super::sweep::SweepSlice;
+use super::sweep::{SweepSlice, Telling};
 use crate::aggregate::delta::DeltaBuffer;
-use crate::label::readings::{Reader, exists, pending};
+use crate::aggregate::log::Log;
+use crate::label::readings::{Reader, exists, overflowed, pending};
 use crate::label::{Cause, Transition};
-use crate::registry::{ERROR, PENDING, STATUS_INDEX, WAKE_INDEX};
+use crate::registry::{ERROR, OVERFLOW, PENDING, STATUS_INDEX, WAKE_INDEX};
 use crate::rule::{LabelAnswers, Labeler};
-use crate::state::{BlockWriter, Change, Life, Record, ShardBlock, Slot, View, key_hash, split_entity_key};
+use crate::state::{
+    BlockWriter, Change, Life, Record, ShardBlock, ShortBytes, Slot, View, key_hash, split_entity_key,
+};
 use hashbrown::HashTable;
+use overflow::Overflowed;
 use retag_abi::WAKE_NEVER;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
@@ -24,8 +29,8 @@ use std::ops::Bound;
 pub struct ShardTask {
     /// Its number.
     pub shard: usize,
-    /// Per entity, the buffers of the workers that have something for it.
-    pub deltas: Vec<Vec<DeltaBuffer>>,
+    /// Per entity, the logs of the workers that have something for it.
+    pub contributions: Vec<Vec<Log>>,
     /// State keys whose timer is due.
     pub due: Vec<Box<[u8]>>,
     /// Instead of all that: a slice of a sweep.
@@ -58,6 +63,8 @@ pub struct ShardOutput {
     pub timers: Vec<TimerChange>,
     /// After a slice of a sweep: the last key done, `None` inside when the shard is done.
     pub swept: Option<Option<Box<[u8]>>>,
+    /// Keys that the slice went over.
+    pub keys: u64,
 }
 
 /// What all shards of a cycle share.
@@ -68,6 +75,7 @@ pub(super) struct Context<'a> {
     /// Per rule.
     pub(super) causes: &'a [Cause],
     pub(super) view: &'a View,
+    pub(super) tellings: &'a [Telling],
 }
 
 impl Context<'_> {
@@ -80,7 +88,7 @@ impl Context<'_> {
 
 struct Held {
     hash: u64,
-    key: Box<[u8]>,
+    key: ShortBytes,
     record: Record,
     /// The key is part of the state (it has an ordinal); else the record is empty and only remembered as such.
     exists: bool,
@@ -94,6 +102,8 @@ struct Touched {
     by_change: bool,
     /// What labels changed.
     labels: Vec<(Slot, LabelChange)>,
+    /// A set of the key overflowed, now or before.
+    overflow: Option<Overflowed>,
 }
 
 enum LabelChange {
@@ -106,23 +116,48 @@ enum NetChange {
     Count(Slot, Box<[u8]>, i64),
 }
 
+/// What a worker keeps for the contributions of one entity.
+pub(super) struct Buffers {
+    /// Emptied logs.
+    pub(super) spare: Vec<Log>,
+    /// Where the logs of a shard are grouped, one shard after the other.
+    grouped: DeltaBuffer,
+}
+
+impl Buffers {
+    /// Those of an entity with `width` linear aggregates.
+    pub(super) fn new(width: usize) -> Self {
+        Self { spare: Vec::new(), grouped: DeltaBuffer::new(width) }
+    }
+}
+
 /// A shard.
 pub(super) struct Shard {
     number: usize,
-    index: HashTable<usize>,
+    index: HashTable<u32>,
     held: Vec<Held>,
     next_ordinal: u32,
     /// Nothing was stored when this shard was opened, so a key that is not held does not exist.
     fresh: bool,
     /// Ranges of keys that were read from the store: lower → upper. What is not held in them does not exist.
     loaded: BTreeMap<Box<[u8]>, Option<Box<[u8]>>>,
+    /// Spaces that have ended since; held records lose their cells when they are next touched.
+    dropped: Vec<u32>,
     bytes: u64,
     answers: LabelAnswers,
 }
 
-/// Working bytes of a held key beside its cells, and of one cell: sizes of the structures with their table entries.
-const HELD_BYTES: u64 = 120;
-const CELL_BYTES: u64 = 48;
+/// Working bytes of a held key beside its cells, of one cell, and of one entry of a counted set: sizes of the structures
+/// with their table entries.
+const HELD_BYTES: u64 = 80;
+const CELL_BYTES: u64 = 16;
+const SET_ENTRY_BYTES: u64 = 40;
+
+/// Working bytes of a record's cells, and of the entries of its sets where `sets` is said.
+fn weight(record: &Record, sets: bool) -> u64 {
+    let entries = if sets { record.set_entries_here() } else { 0 };
+    CELL_BYTES * record.cell_count() as u64 + SET_ENTRY_BYTES * entries as u64
+}
 
 impl Shard {
     pub(super) fn new(number: usize, view: &View) -> Self {
@@ -133,6 +168,7 @@ impl Shard {
             next_ordinal: view.next_ordinal(number),
             fresh: view.next_ordinal(number) == 0,
             loaded: BTreeMap::new(),
+            dropped: Vec::new(),
             bytes: 0,
             answers: LabelAnswers::default(),
         }
@@ -147,15 +183,16 @@ impl Shard {
         task: ShardTask,
         context: &Context<'_>,
         labelers: &mut [Vec<Labeler>],
-        spare: &mut [Vec<DeltaBuffer>],
+        buffers: &mut [Buffers],
     ) -> Result<ShardOutput, Failure> {
         if let Some(slice) = &task.sweep {
             return self.sweep(slice, context, labelers);
         }
         let mut changes = Vec::new();
-        let mut touched = self.add(task.deltas, context, (&mut changes, spare))?;
+        let mut touched = self.add(task.contributions, context, (&mut changes, buffers))?;
         self.wake(&task.due, context, &mut touched)?;
         let mut output = ShardOutput { shard: self.number, ..ShardOutput::default() };
+        self.tell_touched(context, &mut touched, &mut output);
         for ((rule, labelers), cause) in context.program.rules.iter().zip(labelers).zip(context.causes) {
             let mut evaluation =
                 Evaluation { rule, cause: *cause, now: context.now, generation: 0, live: false, labels: 0 };
@@ -175,23 +212,22 @@ impl Shard {
     /// Adds the net changes of all workers to the records.
     fn add(
         &mut self,
-        deltas: Vec<Vec<DeltaBuffer>>,
+        contributions: Vec<Vec<Log>>,
         context: &Context<'_>,
-        (changes, spare): (&mut Vec<NetChange>, &mut [Vec<DeltaBuffer>]),
+        (changes, buffers): (&mut Vec<NetChange>, &mut [Buffers]),
     ) -> Result<Vec<Touched>, Failure> {
         let mut touched = Vec::new();
-        let entities = deltas.into_iter().zip(&context.program.entities).zip(spare);
-        for (number, ((mut of_entity, layout), spare)) in (0u16..).zip(entities) {
-            of_entity.sort_by_key(DeltaBuffer::len);
-            let Some(mut all) = of_entity.pop() else { continue };
-            for mut buffer in of_entity {
-                all.merge(&buffer);
-                buffer.clear();
-                spare.push(buffer);
+        let entities = contributions.into_iter().zip(&context.program.entities).zip(buffers);
+        for (number, ((logs, layout), buffers)) in (0u16..).zip(entities) {
+            for mut log in logs {
+                log.group(&mut buffers.grouped);
+                log.clear();
+                buffers.spare.push(log);
             }
+            self.warm(&buffers.grouped);
             let mut failure = None;
             let mut state_key = Vec::new();
-            all.drain_sorted(|key| {
+            buffers.grouped.drain_sorted(|key| {
                 if failure.is_some() {
                     return;
                 }
@@ -203,16 +239,18 @@ impl Shard {
                 state_key.clear();
                 state_key.extend_from_slice(&number.to_be_bytes());
                 state_key.extend_from_slice(key.key);
-                let added = self
-                    .find(key.hash, &state_key, context)
-                    .and_then(|held| self.change(held, changes.get(from..).unwrap_or(&[])).map(|()| held));
+                let added = self.find(key.hash, &state_key, context).and_then(|held| {
+                    let overflow = self.change(held, changes.get(from..).unwrap_or(&[]), context)?;
+                    Ok((held, overflow))
+                });
                 match added {
-                    Ok(held) => touched.push(Touched {
+                    Ok((held, overflow)) => touched.push(Touched {
                         held,
                         from,
                         to: changes.len(),
                         by_change: true,
                         labels: Vec::new(),
+                        overflow,
                     }),
                     Err(error) => failure = Some(error),
                 }
@@ -220,16 +258,22 @@ impl Shard {
             if let Some(failure) = failure {
                 return Err(failure);
             }
-            spare.push(all);
         }
         Ok(touched)
     }
 
-    fn change(&mut self, held: usize, changes: &[NetChange]) -> Result<(), Failure> {
-        let Some(held) = self.held.get_mut(held) else {
+    fn change(
+        &mut self,
+        place: usize,
+        changes: &[NetChange],
+        context: &Context<'_>,
+    ) -> Result<Option<Overflowed>, Failure> {
+        let Some(held) = self.held.get_mut(place) else {
             return Err(Failure::Internal("a touched key is not held".into()));
         };
-        let before = held.record.cells().count() as u64;
+        // `list` puts counts behind sums.
+        let counted = matches!(changes.last(), Some(NetChange::Count(..)));
+        let before = weight(&held.record, counted);
         for change in changes {
             let applied = match change {
                 NetChange::Add(slot, n) => held.record.apply(&Change::Add(*slot, *n)),
@@ -237,8 +281,11 @@ impl Shard {
             };
             applied.map_err(|error| Failure::Internal(error.to_string()))?;
         }
-        self.bytes += CELL_BYTES * (held.record.cells().count() as u64).saturating_sub(before);
-        Ok(())
+        self.bytes += weight(&held.record, counted).saturating_sub(before);
+        if counted && overflow::is_due(&held.record, context.program.set_entries_max) {
+            return self.settle(place, context);
+        }
+        Ok(None)
     }
 
     /// Adds the keys whose timer is due.
@@ -257,7 +304,7 @@ impl Shard {
             let Some(layout) = context.program.entities.get(usize::from(entity)) else { continue };
             let held = self.find(key_hash(&layout.name, bytes), key, context)?;
             if there.insert(held) {
-                touched.push(Touched { held, from: 0, to: 0, by_change: false, labels: Vec::new() });
+                touched.push(Touched::untold(held));
             }
         }
         touched.sort_by(|a, b| self.key(a.held).cmp(self.key(b.held)));
@@ -271,6 +318,7 @@ impl Shard {
     /// The held key, read from the view when it was not touched since start.
     fn find(&mut self, hash: u64, key: &[u8], context: &Context<'_>) -> Result<usize, Failure> {
         if let Some(found) = self.lookup(hash, key) {
+            self.purge(found);
             return Ok(found);
         }
         if !self.fresh && !self.is_loaded(key) {
@@ -278,7 +326,7 @@ impl Shard {
             for (other, record) in page.records {
                 let Some(hash) = context.hash(&other) else { continue };
                 if self.lookup(hash, &other).is_none() {
-                    self.hold(hash, other, record, true);
+                    self.hold(hash, &other, record, true);
                 }
             }
             self.loaded.insert(page.lower, page.upper);
@@ -286,7 +334,19 @@ impl Shard {
                 return Ok(found);
             }
         }
-        Ok(self.hold(hash, Box::from(key), Record::default(), false))
+        Ok(self.hold(hash, key, Record::default(), false))
+    }
+
+    /// Spaces have ended: nothing of them is part of the state any more.
+    pub(super) fn forget_spaces(&mut self, spaces: &[u32]) {
+        self.dropped.extend(spaces);
+    }
+
+    fn purge(&mut self, held: usize) {
+        if let Some(held) = self.held.get_mut(held).filter(|_| !self.dropped.is_empty()) {
+            held.record.retain_spaces(|space| !self.dropped.contains(&space));
+            held.exists &= !held.record.is_empty();
+        }
     }
 
     /// Whether everything that was stored around `key` is held.
@@ -295,18 +355,30 @@ impl Shard {
         below.is_some_and(|(_, upper)| upper.as_ref().is_none_or(|upper| key < &**upper))
     }
 
-    fn lookup(&self, hash: u64, key: &[u8]) -> Option<usize> {
-        self.index
-            .find(hash, |h| self.held.get(*h).is_some_and(|h| h.hash == hash && &*h.key == key))
-            .copied()
+    /// Looks at the records that are about to change. Each look waits for memory, but many at once wait no longer than
+    /// one; what happens to a key afterwards is too long for the processor to look ahead to the next.
+    fn warm(&self, grouped: &DeltaBuffer) {
+        let look = |hash| {
+            let same = |at: &u32| self.held.get(*at as usize).is_some_and(|h| h.hash == hash);
+            let held = self.held.get(*self.index.find(hash, same)? as usize)?;
+            Some(u64::from(held.record.cells().next()?.0.space))
+        };
+        std::hint::black_box(grouped.hashes().filter_map(look).sum::<u64>());
     }
 
-    fn hold(&mut self, hash: u64, key: Box<[u8]>, record: Record, exists: bool) -> usize {
-        self.bytes += HELD_BYTES + key.len() as u64 + CELL_BYTES * record.cells().count() as u64;
-        self.held.push(Held { hash, key, record, exists });
-        let place = self.held.len() - 1;
+    fn lookup(&self, hash: u64, key: &[u8]) -> Option<usize> {
+        let same = |at: &u32| self.held.get(*at as usize).is_some_and(|h| h.hash == hash && h.key.is(key));
+        self.index.find(hash, same).map(|at| *at as usize)
+    }
+
+    fn hold(&mut self, hash: u64, key: &[u8], record: Record, exists: bool) -> usize {
+        self.bytes += HELD_BYTES + key.len() as u64 + weight(&record, true);
+        let place = self.held.len();
+        self.held.push(Held { hash, key: ShortBytes::new(key), record, exists });
         let held = &self.held;
-        self.index.insert_unique(hash, place, |h| held.get(*h).map_or(0, |h| h.hash));
+        // A shard's ordinals are 32 bits wide, so it never holds more keys than that.
+        let at = u32::try_from(place).unwrap_or(u32::MAX);
+        self.index.insert_unique(hash, at, |at| held.get(*at as usize).map_or(0, |h| h.hash));
         place
     }
 
@@ -328,7 +400,8 @@ impl Shard {
             if !exists(&held.record, e.rule.namespace) {
                 e.compare(held, t, &vec![0; usize::from(e.labels)], (0, None), output);
             } else if pending(&held.record, e.rule.namespace, &e.rule.aggregates) {
-                e.hold(held, t, PENDING, output);
+                let status = if overflowed(&held.record, e.rule.namespace) { OVERFLOW } else { PENDING };
+                e.hold(held, t, status, output);
             } else {
                 reader.push(&held.record);
                 asked.push(n);
@@ -394,8 +467,12 @@ impl Shard {
             for change in changes.get(t.from..t.to).unwrap_or(&[]) {
                 match change {
                     NetChange::Add(slot, n) => writer.add(*slot, *n),
+                    NetChange::Count(slot, ..) if t.is_given_up(*slot) => {}
                     NetChange::Count(slot, value, n) => writer.count(*slot, value, *n),
                 }
+            }
+            for (slot, set) in t.overflow.iter().flat_map(|overflow| &overflow.now) {
+                writer.overflow(*slot, set);
             }
             for (slot, change) in &t.labels {
                 match change {
@@ -469,7 +546,7 @@ impl Evaluation<'_> {
             t.labels.push((slot, LabelChange::Wake(wake)));
             output.timers.push(TimerChange {
                 generation: self.generation,
-                key: held.key.clone(),
+                key: (&*held.key).into(),
                 before,
                 after: wake,
             });

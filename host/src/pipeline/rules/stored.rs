@@ -1,0 +1,136 @@
+//! Rules that commands have taken over: they run from the files in the state, whatever the configuration names.
+
+use super::{Attached, Loaded, RulesError, canonical, is_taken_over, load, rule_engine};
+use crate::pipeline::program::GenerationRun;
+use crate::registry::Registry;
+use crate::registry::revision::{OperationKind, OperationState, file_key};
+use crate::rule::RuleEngine;
+use crate::state::{Table, View};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Attaches the rules that commands have taken over, and notes where the configuration says otherwise.
+pub(super) fn attach(
+    configured: &[Loaded],
+    (view, cache): (&View, Option<&Path>),
+    attached: &mut Attached,
+) -> Result<(), RulesError> {
+    let names: Vec<String> = attached.registry.taken_over.iter().cloned().collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let engine = rule_engine(cache)?;
+    for name in names {
+        restore(&engine, view, &name, attached)?;
+        drift(configured.iter().find(|c| c.name == name), &name, attached);
+    }
+    Ok(())
+}
+
+fn restore(engine: &RuleEngine, view: &View, name: &str, attached: &mut Attached) -> Result<(), RulesError> {
+    let registry = &attached.registry;
+    let of_rule = registry.generations.iter().filter(|g| g.rule == name && g.state.is_evaluated());
+    let live = registry.live.get(name).copied();
+    let (mut runs, mut loaded_live) = (Vec::new(), None);
+    let mut files: BTreeMap<String, Loaded> = BTreeMap::new();
+    for generation in of_rule {
+        let mut loaded = match files.get(&generation.file) {
+            Some(loaded) => loaded.clone(),
+            None => {
+                let loaded = stored_rule(engine, view, name, (&generation.file, &generation.given))?;
+                files.insert(generation.file.clone(), loaded.clone());
+                loaded
+            }
+        };
+        let given = generation.given.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        loaded.params = loaded.compiled.params(&given).map_err(|error| RulesError::Refused {
+            rule: name.to_owned(),
+            path: PathBuf::from(&generation.file),
+            error: Box::new(error),
+        })?;
+        let is_live = live == Some(generation.space);
+        runs.push(GenerationRun::new(generation.space, is_live, loaded.code()));
+        if is_live {
+            loaded_live = Some((loaded, generation.namespace));
+        }
+    }
+    let Some((loaded, namespace)) = loaded_live else {
+        return Err(RulesError::FileGone { rule: name.to_owned(), file: String::new() });
+    };
+    let entity = registry.entity_of(namespace).map_or(0, |(number, _)| number);
+    attached.rules.push(loaded.live((namespace, entity), runs));
+    Ok(())
+}
+
+/// A rule from a file in the state, compiled and checked.
+///
+/// # Errors
+/// The state does not hold the file, or the host does not take it any more.
+pub fn stored_rule(
+    engine: &RuleEngine,
+    view: &View,
+    name: &str,
+    (file, given): (&str, &BTreeMap<String, Value>),
+) -> Result<Loaded, RulesError> {
+    let bytes = view.row(Table::Meta, &file_key(file))?;
+    let gone = || RulesError::FileGone { rule: name.to_owned(), file: file.to_owned() };
+    load(engine, name, (PathBuf::from(file), bytes.ok_or_else(gone)?), given)
+}
+
+/// Says where the configuration and what runs differ.
+fn drift(configured: Option<&Loaded>, name: &str, attached: &mut Attached) {
+    let Some(live) = attached.registry.live(name) else { return };
+    let revision = live.revision;
+    let what = match configured {
+        None => "is not in the configuration any more".to_owned(),
+        Some(c)
+            if c.namespace_id != namespace_id(&attached.registry, name) || c.label_id != live.label_id =>
+        {
+            "has another file in the configuration".to_owned()
+        }
+        Some(c) if canonical(&c.params) != live.params => {
+            "has other parameters in the configuration".to_owned()
+        }
+        Some(_) => return,
+    };
+    attached.drift.push(format!("rule {name} {what}; {name}@{revision} runs, since commands decide on it"));
+}
+
+fn namespace_id(registry: &Registry, rule: &str) -> String {
+    registry.namespace(rule).map_or_else(String::new, |n| n.namespace_id.clone())
+}
+
+/// Gives every rule back to the configuration.
+pub(super) fn give_back_all(attached: &mut Attached) -> Result<(), RulesError> {
+    let names: Vec<String> = attached.registry.taken_over.iter().cloned().collect();
+    names.iter().try_for_each(|name| give_back(attached, name))
+}
+
+/// Gives a rule back to the configuration: of its label generations only the live one stays.
+///
+/// # Errors
+/// A switch that is still being told needs both sides.
+pub fn give_back(attached: &mut Attached, rule: &str) -> Result<(), RulesError> {
+    if !is_taken_over(attached, rule) {
+        return Ok(());
+    }
+    let registry = &mut attached.registry;
+    if registry.running().any(|o| o.rule == rule && o.kind == OperationKind::Tell) {
+        return Err(RulesError::StillTelling { rule: rule.to_owned() });
+    }
+    let running: Vec<u64> = registry.running().filter(|o| o.rule == rule).map(|o| o.id).collect();
+    for id in running {
+        registry.end_operation(id, OperationState::Cancelled, (0, 0));
+    }
+    let live = registry.live.get(rule).copied();
+    let other =
+        |g: &crate::registry::Generation| g.rule == rule && g.state.is_evaluated() && Some(g.space) != live;
+    attached.dropped.extend(registry.generations.iter().filter(|g| other(g)).map(|g| g.space));
+    for generation in registry.generations.iter_mut().filter(|g| other(g)) {
+        generation.state = crate::registry::GenerationState::Retired;
+        generation.retained = None;
+    }
+    registry.taken_over.remove(rule);
+    Ok(())
+}

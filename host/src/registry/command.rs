@@ -1,0 +1,582 @@
+//! What people may ask of the registry, and what it answers. A command changes the registry whole or is refused by name;
+//! the commit that carries it carries its line of the audit too.
+//!
+//! Pure: the caller says the time, the commit and the view, and stores what comes out. So a running host and a stopped
+//! directory obey alike.
+
+use super::preview::{self, moved_percent};
+use super::refusal::Refusal;
+use super::revision::{
+    AuditEntry, Operation, OperationKind, OperationState, Preview, Revision, SWITCHES_MAX, Switch, audit_key,
+    file_key,
+};
+use super::{Generation, GenerationState, LabelNames, META_KEY, Registry, Retained};
+use crate::config::Deliver;
+use crate::label::{Cause, SWITCH, Transition};
+use crate::state::View;
+use std::sync::Arc;
+
+/// Revisions of one rule.
+pub const REVISIONS_MAX: usize = 1000;
+/// Label generations of one rule that are kept up to date at once.
+pub const GENERATIONS_MAX: usize = 4;
+/// Previews that a revision keeps.
+const PREVIEWS_MAX: usize = 5;
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Keep a checked file as a revision (its number is given here).
+    Push(Box<Revision>, Arc<Vec<u8>>),
+    /// Evaluate all keys for a revision.
+    Prepare {
+        /// Rule.
+        rule: String,
+        /// Revision.
+        revision: u32,
+    },
+    /// Keep the same file with other parameters as a revision, and prepare it.
+    Params(Box<Revision>),
+    /// Keep a preview with its revision.
+    Keep {
+        /// Rule.
+        rule: String,
+        /// Revision.
+        revision: u32,
+        /// The preview.
+        preview: Box<Preview>,
+    },
+    /// Make a prepared revision live.
+    Activate {
+        /// Rule.
+        rule: String,
+        /// Revision.
+        revision: u32,
+        /// Only if what it changes is still what a preview said.
+        bound: Option<Bound>,
+    },
+    /// Make the revision live that was live before.
+    Rollback {
+        /// Rule.
+        rule: String,
+    },
+    /// Drop a revision's labels that never were live.
+    Cancel {
+        /// Rule.
+        rule: String,
+        /// Revision.
+        revision: u32,
+    },
+    /// Drop a replaced generation whose grace is over.
+    Retire {
+        /// Rule.
+        rule: String,
+        /// Generation.
+        space: u32,
+    },
+}
+
+/// How far what an activation changes may have moved since a preview.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bound {
+    /// The preview.
+    pub preview: String,
+    /// Percent of the keys that it said would enter or leave.
+    pub max_change_percent: f64,
+}
+
+/// What a command needs to know.
+pub struct Facts<'a> {
+    /// The commit that will carry it.
+    pub commit: u64,
+    /// Engine time, µs.
+    pub now: i64,
+    /// The latest durable view; no commit is in flight.
+    pub view: &'a View,
+    /// How long a replaced generation is kept, µs.
+    pub grace_us: i64,
+    /// Who hears of a switch.
+    pub audience: Audience,
+}
+
+/// Who hears of a switch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Audience {
+    /// A sink wants to hear of every key that it changes.
+    pub each_key: bool,
+    /// A sink wants to hear of it as a whole.
+    pub summary: bool,
+}
+
+impl Audience {
+    /// Those that sinks with these wishes make.
+    #[must_use]
+    pub fn of(wishes: impl Iterator<Item = Deliver>) -> Self {
+        wishes.fold(Self::default(), |all, wish| Self {
+            each_key: all.each_key || wish == Deliver::All,
+            summary: all.summary || wish == Deliver::Changes,
+        })
+    }
+}
+
+/// Who asks, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asker {
+    /// Who.
+    pub by: String,
+    /// Why, in their words.
+    pub why: String,
+}
+
+/// What a command did.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Done {
+    /// The commit that carries it, or the last one when there was nothing to do.
+    pub commit: u64,
+    /// Rule.
+    pub rule: String,
+    /// Revision that it was about.
+    pub revision: u32,
+    /// The work that it began, or that is under way already.
+    pub operation: Option<u64>,
+    /// Something changed.
+    pub changed: bool,
+}
+
+/// What a command leaves to be stored.
+#[derive(Debug)]
+pub struct Effect {
+    /// Rows of the `Meta` table.
+    pub rows: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Spaces that end.
+    pub dropped: Vec<u32>,
+    /// What sinks hear of it as a whole.
+    pub switched: Option<Transition>,
+    /// The answer.
+    pub done: Done,
+}
+
+impl Command {
+    /// Its name in the audit.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Push(..) => "push",
+            Self::Prepare { .. } => "prepare",
+            Self::Params(_) => "params set",
+            Self::Keep { .. } => "preview",
+            Self::Activate { .. } => "activate",
+            Self::Rollback { .. } => "rollback",
+            Self::Cancel { .. } => "cancel",
+            Self::Retire { .. } => "retire",
+        }
+    }
+
+    /// The rule that it is about.
+    #[must_use]
+    pub fn rule(&self) -> &str {
+        match self {
+            Self::Push(revision, _) | Self::Params(revision) => &revision.rule,
+            Self::Prepare { rule, .. }
+            | Self::Keep { rule, .. }
+            | Self::Activate { rule, .. }
+            | Self::Rollback { rule }
+            | Self::Cancel { rule, .. }
+            | Self::Retire { rule, .. } => rule,
+        }
+    }
+}
+
+impl Registry {
+    /// Carries a command out: the registry after it is `self`, what is to be stored is in the effect.
+    ///
+    /// # Errors
+    /// Why not; then nothing has changed.
+    pub fn execute(
+        &mut self,
+        command: &Command,
+        asker: &Asker,
+        facts: &Facts<'_>,
+    ) -> Result<Effect, Refusal> {
+        let mut after = self.clone();
+        let mut effect = after.change(command, facts)?;
+        if !effect.done.changed {
+            effect.done.commit = facts.view.commit();
+            return Ok(effect);
+        }
+        let rule = command.rule();
+        let entry = AuditEntry {
+            commit: facts.commit,
+            time_us: facts.now,
+            by: asker.by.clone(),
+            why: asker.why.clone(),
+            command: command.name().to_owned(),
+            rule: rule.to_owned(),
+            before: self.summary(rule),
+            after: after.summary(rule),
+        };
+        effect.rows.push((audit_key(facts.commit), serde_json::to_vec(&entry).ok()));
+        effect.rows.push((META_KEY.to_vec(), Some(after.to_bytes())));
+        *self = after;
+        Ok(effect)
+    }
+
+    fn change(&mut self, command: &Command, facts: &Facts<'_>) -> Result<Effect, Refusal> {
+        let mut effect = Effect {
+            rows: Vec::new(),
+            dropped: Vec::new(),
+            switched: None,
+            done: Done {
+                commit: facts.commit,
+                rule: command.rule().to_owned(),
+                revision: 0,
+                operation: None,
+                changed: true,
+            },
+        };
+        match command {
+            Command::Push(revision, bytes) => {
+                let stored = self.keep(revision, facts.now, &mut effect)?;
+                if stored {
+                    effect.rows.push((file_key(&revision.file), Some(bytes.to_vec())));
+                }
+            }
+            Command::Params(revision) => {
+                self.keep(revision, facts.now, &mut effect)?;
+                effect.done.changed = true;
+                self.prepare(&revision.rule, effect.done.revision, facts, &mut effect)?;
+            }
+            Command::Prepare { rule, revision } => self.prepare(rule, *revision, facts, &mut effect)?,
+            Command::Keep { rule, revision, preview } => {
+                effect.done.revision = *revision;
+                self.keep_preview(rule, *revision, preview)?;
+            }
+            Command::Activate { rule, revision, bound } => {
+                let new = self.activatable(rule, *revision)?;
+                effect.done.revision = *revision;
+                if let Some(bound) = bound {
+                    self.check_bound(&new, bound, facts.view)?;
+                }
+                self.switch(&new, None, facts, &mut effect)?;
+            }
+            Command::Rollback { rule } => {
+                let new = self.before(rule)?;
+                effect.done.revision = new.revision;
+                self.labels_are_free(&new)?;
+                self.switch(&new, Some(Cause::Rollback), facts, &mut effect)?;
+            }
+            Command::Cancel { rule, revision } => self.cancel(rule, *revision, facts, &mut effect)?,
+            Command::Retire { space, .. } => self.retire(*space, facts, &mut effect),
+        }
+        Ok(effect)
+    }
+
+    /// Keeps a revision; false when it is there already.
+    fn keep(&mut self, revision: &Revision, now: i64, effect: &mut Effect) -> Result<bool, Refusal> {
+        let same = |r: &&Revision| r.file == revision.file && r.params == revision.params;
+        if let Some(found) = self.revisions_of(&revision.rule).filter(same).last() {
+            (effect.done.revision, effect.done.changed) = (found.number, false);
+            return Ok(false);
+        }
+        if self.revisions_of(&revision.rule).count() >= REVISIONS_MAX {
+            let (rule, what) = (revision.rule.clone(), "revisions");
+            return Err(Refusal::TooMany { rule, limit: REVISIONS_MAX, what });
+        }
+        let number = self.next_revision(&revision.rule);
+        effect.done.revision = number;
+        self.revisions.push(Revision { number, uploaded_us: now, ..revision.clone() });
+        Ok(true)
+    }
+
+    fn known(&self, rule: &str, number: u32) -> Result<&Revision, Refusal> {
+        let known = self.revisions.iter().any(|r| r.rule == rule) || self.namespace(rule).is_some();
+        self.revision(rule, number).ok_or_else(|| match known {
+            true => Refusal::UnknownRevision { rule: rule.to_owned(), revision: number },
+            false => Refusal::UnknownRule(rule.to_owned()),
+        })
+    }
+
+    fn prepare(
+        &mut self,
+        rule: &str,
+        number: u32,
+        facts: &Facts<'_>,
+        effect: &mut Effect,
+    ) -> Result<(), Refusal> {
+        let revision = self.known(rule, number)?.clone();
+        effect.done.revision = number;
+        let live = self.live(rule).map_or(0, |g| g.space);
+        let namespace = self.namespace(rule).filter(|n| n.namespace_id == revision.namespace_id);
+        let Some(namespace) = namespace.filter(|_| live != 0).map(|n| n.space) else {
+            return Err(Refusal::NeedsHistory { rule: rule.to_owned(), revision: number });
+        };
+        let under_way = self.running().find(|o| o.rule == rule && o.kind == OperationKind::Prepare);
+        if self.generation_of(rule, number).is_some() {
+            effect.done.operation = under_way.filter(|o| o.revision == number).map(|o| o.id);
+            effect.done.changed &= false;
+            return Ok(());
+        }
+        if let Some(operation) = under_way {
+            return Err(busy(operation));
+        }
+        let kept = self.generations.iter().filter(|g| g.rule == rule && g.state.is_evaluated()).count();
+        if kept >= GENERATIONS_MAX {
+            let what = "label generations that are kept up to date";
+            return Err(Refusal::TooMany { rule: rule.to_owned(), limit: GENERATIONS_MAX, what });
+        }
+        let labels = revision.manifest.labels.iter();
+        let mut generation = Generation {
+            space: 0,
+            rule: rule.to_owned(),
+            namespace,
+            revision: number,
+            label_id: revision.label_id.clone(),
+            params: revision.params.clone(),
+            labels: labels.map(|l| LabelNames { name: l.name.clone(), values: l.values.clone() }).collect(),
+            state: GenerationState::Sweeping,
+            file: revision.file.clone(),
+            given: revision.given.clone(),
+            retained: None,
+        };
+        self.labels_are_free(&generation)?;
+        let space = self.new_space();
+        generation.space = space;
+        self.generations.push(generation);
+        self.taken_over.insert(rule.to_owned());
+        effect.done.operation = Some(self.begin(OperationKind::Prepare, (live, space), Cause::Swap, facts));
+        Ok(())
+    }
+
+    fn begin(&mut self, kind: OperationKind, (old, new): (u32, u32), cause: Cause, facts: &Facts<'_>) -> u64 {
+        self.last_operation += 1;
+        let of = self.generation(new);
+        self.operations.push(Operation {
+            id: self.last_operation,
+            kind,
+            rule: of.map_or_else(String::new, |g| g.rule.clone()),
+            revision: of.map_or(0, |g| g.revision),
+            old,
+            new,
+            cause,
+            state: OperationState::Running,
+            commit: facts.commit,
+            began_us: facts.now,
+            ended_us: None,
+            keys: 0,
+        });
+        self.last_operation
+    }
+
+    /// A label name belongs to one live rule.
+    fn labels_are_free(&self, generation: &Generation) -> Result<(), Refusal> {
+        for label in &generation.labels {
+            if let Some((other, _)) = self.label(&label.name).filter(|(g, _)| g.rule != generation.rule) {
+                return Err(Refusal::LabelTaken {
+                    rule: generation.rule.clone(),
+                    label: label.name.clone(),
+                    other: other.rule.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn keep_preview(&mut self, rule: &str, number: u32, preview: &Preview) -> Result<(), Refusal> {
+        self.known(rule, number)?;
+        let of = |r: &&mut Revision| r.rule == rule && r.number == number;
+        if let Some(revision) = self.revisions.iter_mut().find(of) {
+            revision.previews.retain(|p| p.id != preview.id);
+            revision.previews.push(preview.clone());
+            let more = revision.previews.len().saturating_sub(PREVIEWS_MAX);
+            revision.previews.drain(..more);
+        }
+        Ok(())
+    }
+
+    /// The generation of a revision that can go live now.
+    fn activatable(&self, rule: &str, number: u32) -> Result<Generation, Refusal> {
+        self.known(rule, number)?;
+        let not = |what: String| Refusal::NotReady { rule: rule.to_owned(), revision: number, what };
+        let Some(found) = self.generation_of(rule, number) else {
+            return Err(not(format!("is not prepared: `retag rule prepare {rule}@{number}`")));
+        };
+        if found.state == GenerationState::Sweeping {
+            let operation = self.running().find(|o| o.new == found.space).map_or(0, |o| o.id);
+            return Err(not(format!("is being prepared (operation {operation}): wait until it is ready")));
+        }
+        self.labels_are_free(found)?;
+        Ok(found.clone())
+    }
+
+    fn check_bound(&self, new: &Generation, bound: &Bound, view: &View) -> Result<(), Refusal> {
+        let live = self.live(&new.rule);
+        let previews = self.revision(&new.rule, new.revision).map(|r| r.previews.as_slice());
+        let found = previews.unwrap_or_default().iter().find(|p| p.id == bound.preview);
+        let found = found.filter(|p| live.is_some_and(|live| live.revision == p.against));
+        let (Some(found), Some(live)) = (found, live) else {
+            return Err(Refusal::UnknownPreview {
+                rule: new.rule.clone(),
+                revision: new.revision,
+                preview: bound.preview.clone(),
+            });
+        };
+        let moved = moved_percent(found, &preview::compare(view, live, new, &mut |_| ()));
+        if moved <= bound.max_change_percent {
+            return Ok(());
+        }
+        Err(Refusal::Moved {
+            rule: new.rule.clone(),
+            revision: new.revision,
+            preview: bound.preview.clone(),
+            moved,
+            max: bound.max_change_percent,
+        })
+    }
+
+    /// Moves the pointer: all keys at once.
+    fn switch(
+        &mut self,
+        new: &Generation,
+        cause: Option<Cause>,
+        facts: &Facts<'_>,
+        effect: &mut Effect,
+    ) -> Result<(), Refusal> {
+        let Some(old) = self.live(&new.rule).cloned() else {
+            return Err(Refusal::UnknownRule(new.rule.clone()));
+        };
+        if old.space == new.space {
+            effect.done.changed = false;
+            return Ok(());
+        }
+        // A key carries one mark per generation that says "told", so the way to it may be told once at a time.
+        if let Some(operation) = self.running().find(|o| o.kind == OperationKind::Tell && o.new == new.space)
+        {
+            return Err(busy(operation));
+        }
+        self.live.insert(new.rule.clone(), new.space);
+        self.taken_over.insert(new.rule.clone());
+        let until_us = facts.now.saturating_add(facts.grace_us);
+        for generation in &mut self.generations {
+            if generation.space == old.space {
+                generation.state = GenerationState::Retained;
+                generation.retained = Some(Retained { since_us: facts.now, until_us });
+            } else if generation.space == new.space {
+                generation.state = GenerationState::Ready;
+                generation.retained = None;
+            }
+        }
+        let same = old.label_id == new.label_id;
+        let cause = cause.unwrap_or(if same { Cause::Params } else { Cause::Swap });
+        if facts.audience.summary {
+            effect.switched = Some(self.summarize((&old, new), cause, facts));
+        }
+        if facts.audience.each_key {
+            let told = self.begin(OperationKind::Tell, (old.space, new.space), cause, facts);
+            effect.done.operation = Some(told);
+        }
+        Ok(())
+    }
+
+    /// Remembers what a switch changes, for those who hear of it as a whole.
+    fn summarize(
+        &mut self,
+        (old, new): (&Generation, &Generation),
+        cause: Cause,
+        facts: &Facts<'_>,
+    ) -> Transition {
+        let counts = preview::compare(facts.view, old, new, &mut |_| ());
+        self.switches.push(Switch {
+            commit: facts.commit,
+            generation: new.space,
+            changed_keys: counts.changed_keys,
+            labels: counts.labels,
+        });
+        let more = self.switches.len().saturating_sub(SWITCHES_MAX);
+        self.switches.drain(..more);
+        Transition {
+            generation: new.space,
+            label: SWITCH,
+            from: 0,
+            to: 0,
+            cause,
+            entity: self.entity_of(new.namespace).map_or(0, |(number, _)| number),
+            key: Box::default(),
+        }
+    }
+
+    /// The generation that was replaced last and is still kept.
+    fn before(&self, rule: &str) -> Result<Generation, Refusal> {
+        if self.live(rule).is_none() {
+            return Err(Refusal::UnknownRule(rule.to_owned()));
+        }
+        let kept = self.generations.iter().filter(|g| g.rule == rule && g.state == GenerationState::Retained);
+        let last = kept.max_by_key(|g| (g.retained.map(|r| r.since_us), g.space)).cloned();
+        last.ok_or_else(|| Refusal::NothingBefore(rule.to_owned()))
+    }
+
+    fn cancel(
+        &mut self,
+        rule: &str,
+        number: u32,
+        facts: &Facts<'_>,
+        effect: &mut Effect,
+    ) -> Result<(), Refusal> {
+        self.known(rule, number)?;
+        effect.done.revision = number;
+        let live = self.live.get(rule).copied();
+        let found = self.generation_of(rule, number).filter(|g| Some(g.space) != live);
+        let never_live = |g: &&Generation| g.state != GenerationState::Retained;
+        let Some(space) = found.filter(never_live).map(|g| g.space) else {
+            let release = serde_json::to_value(self.release(rule, number)).unwrap_or_default();
+            let what = release.as_str().unwrap_or_default().to_owned();
+            return Err(Refusal::NotCancellable { rule: rule.to_owned(), revision: number, what });
+        };
+        let running: Vec<u64> = self.running().filter(|o| o.new == space).map(|o| o.id).collect();
+        for id in running {
+            self.end_operation(id, OperationState::Cancelled, (facts.now, 0));
+            effect.done.operation = Some(id);
+        }
+        self.generations.retain(|g| g.space != space);
+        effect.dropped.push(space);
+        Ok(())
+    }
+
+    /// A generation whose grace is over and that no telling needs any more.
+    #[must_use]
+    pub fn expired(&self, now: i64) -> Option<Command> {
+        let over = |g: &&Generation| {
+            let due = g.retained.is_some_and(|r| r.until_us <= now);
+            g.state == GenerationState::Retained
+                && due
+                && !self.running().any(|o| o.old == g.space || o.new == g.space)
+        };
+        let found = self.generations.iter().find(over)?;
+        Some(Command::Retire { rule: found.rule.clone(), space: found.space })
+    }
+
+    fn retire(&mut self, space: u32, facts: &Facts<'_>, effect: &mut Effect) {
+        effect.done.changed =
+            matches!(self.expired(facts.now), Some(Command::Retire { space: s, .. }) if s == space);
+        if !effect.done.changed {
+            return;
+        }
+        if let Some(generation) = self.generations.iter_mut().find(|g| g.space == space) {
+            generation.state = GenerationState::Retired;
+            generation.retained = None;
+            effect.done.revision = generation.revision;
+            effect.dropped.push(space);
+        }
+    }
+}
+
+fn busy(operation: &Operation) -> Refusal {
+    let what = match operation.kind {
+        OperationKind::Prepare => format!("preparing {}@{}", operation.rule, operation.revision),
+        OperationKind::Tell => format!("telling the switch to {}@{}", operation.rule, operation.revision),
+    };
+    Refusal::UnderWay { rule: operation.rule.clone(), operation: operation.id, what }
+}
+
+#[cfg(test)]
+#[path = "command_tests.rs"]
+mod tests;

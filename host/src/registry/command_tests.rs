@@ -1,0 +1,258 @@
+//! Commands on a registry with one rule, without an engine.
+
+use super::*;
+use crate::registry::revision::Release;
+use crate::registry::{KeyType, Namespace};
+use crate::rule::Manifest;
+use crate::state::{MemStore, StateWriter};
+use serde_json::json;
+
+const HOUR: i64 = 3_600_000_000;
+
+fn manifest(labels: &[&str]) -> Manifest {
+    let labels: Vec<_> = labels.iter().map(|l| json!({ "name": l })).collect();
+    serde_json::from_value(json!({
+        "abi": "retag_1", "name": "payer", "entity": "user", "version": "1.0.0", "key": { "type": "u64" },
+        "tables": [], "aggregates": [], "labels": labels,
+    }))
+    .unwrap()
+}
+
+fn revision(label_id: &str, namespace_id: &str, labels: &[&str]) -> Box<Revision> {
+    Box::new(Revision {
+        rule: "payer".into(),
+        number: 0,
+        file: format!("file of {label_id}"),
+        bytes: 1,
+        map_id: String::new(),
+        namespace_id: namespace_id.into(),
+        label_id: label_id.into(),
+        manifest: manifest(labels),
+        given: Default::default(),
+        params: Default::default(),
+        uploaded_us: 0,
+        by: "ann".into(),
+        why: String::new(),
+        report: Default::default(),
+        previews: Vec::new(),
+    })
+}
+
+/// A registry with payer@1 live, and the view of an empty state.
+struct World {
+    registry: Registry,
+    view: Arc<View>,
+    now: i64,
+    commit: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        let mut registry = Registry::default();
+        let entity = registry.entity("user", KeyType::U64).unwrap();
+        let (space, live) = (registry.new_space(), registry.new_space());
+        registry.namespaces.push(Namespace {
+            space,
+            rule: "payer".into(),
+            namespace_id: "n".into(),
+            entity,
+            aggregates: Vec::new(),
+            key_column: String::new(),
+        });
+        registry.revisions.push(Revision { number: 1, ..*revision("l1", "n", &["a"]) });
+        registry.generations.push(Generation {
+            space: live,
+            rule: "payer".into(),
+            namespace: space,
+            revision: 1,
+            label_id: "l1".into(),
+            params: Default::default(),
+            labels: vec![LabelNames { name: "a".into(), values: Vec::new() }],
+            state: GenerationState::Ready,
+            file: String::new(),
+            given: Default::default(),
+            retained: None,
+        });
+        registry.live.insert("payer".into(), live);
+        let (_, view) = StateWriter::open(Arc::new(MemStore::new())).unwrap();
+        Self { registry, view, now: 0, commit: 1 }
+    }
+
+    fn ask(&mut self, command: Command) -> Result<Effect, Refusal> {
+        self.commit += 1;
+        self.now += 1;
+        let facts = Facts {
+            commit: self.commit,
+            now: self.now,
+            view: &self.view,
+            grace_us: HOUR,
+            audience: Audience { each_key: true, summary: true },
+        };
+        self.registry.execute(&command, &Asker { by: "ann".into(), why: "test".into() }, &facts)
+    }
+
+    fn code(&mut self, command: Command) -> &'static str {
+        let before = self.registry.clone();
+        let refused = self.ask(command).map(|_| ()).unwrap_err();
+        assert_eq!(self.registry, before, "a refused command changed something");
+        refused.kind().1
+    }
+
+    fn finish(&mut self) {
+        let running: Vec<Operation> = self.registry.running().cloned().collect();
+        for operation in running {
+            if operation.kind == OperationKind::Prepare {
+                let of = |g: &&mut Generation| g.space == operation.new;
+                self.registry.generations.iter_mut().find(of).unwrap().state = GenerationState::Ready;
+            }
+            self.registry.end_operation(operation.id, OperationState::Done, (self.now, 1));
+        }
+    }
+
+    fn releases(&self) -> Vec<Release> {
+        self.registry.revisions.iter().map(|r| self.registry.release(&r.rule, r.number)).collect()
+    }
+}
+
+fn push(label_id: &str, namespace_id: &str, labels: &[&str]) -> Command {
+    Command::Push(revision(label_id, namespace_id, labels), Arc::new(vec![1]))
+}
+
+fn prepare(revision: u32) -> Command {
+    Command::Prepare { rule: "payer".into(), revision }
+}
+
+fn activate(revision: u32) -> Command {
+    Command::Activate { rule: "payer".into(), revision, bound: None }
+}
+
+fn rollback() -> Command {
+    Command::Rollback { rule: "payer".into() }
+}
+
+#[test]
+fn a_revision_goes_its_way_and_back() {
+    use Release::{Checked, Live, Preparing, Ready, Retained, Retired};
+    let mut world = World::new();
+    let pushed = world.ask(push("l2", "n", &["a", "b"])).unwrap();
+    assert_eq!((pushed.done.revision, pushed.done.changed), (2, true));
+    assert_eq!(pushed.rows.len(), 3, "file, audit, registry");
+    assert_eq!(world.releases(), [Live, Checked]);
+    let again = world.ask(push("l2", "n", &["a", "b"])).unwrap();
+    assert_eq!((again.done.revision, again.done.changed, again.rows.len()), (2, false, 0));
+    assert_eq!(world.code(activate(2)), "not-ready");
+    world.ask(prepare(2)).unwrap();
+    assert_eq!(world.releases(), [Live, Preparing]);
+    assert_eq!(world.code(activate(2)), "not-ready");
+    world.finish();
+    assert_eq!(world.releases(), [Live, Ready]);
+    assert_eq!(world.code(rollback()), "nothing-before");
+    world.ask(activate(2)).unwrap();
+    assert_eq!(world.releases(), [Retained, Live]);
+    world.ask(rollback()).unwrap();
+    assert_eq!(world.releases(), [Live, Retained]);
+    assert_eq!(world.code(rollback()), "operation-under-way");
+    world.finish();
+    world.ask(rollback()).unwrap();
+    world.finish();
+    assert_eq!(world.releases(), [Retained, Live]);
+    assert!(world.registry.expired(world.now + HOUR - 1).is_none());
+    world.now += HOUR;
+    let retire = world.registry.expired(world.now).unwrap();
+    let retired = world.ask(retire).unwrap();
+    assert_eq!(retired.dropped, [2]);
+    assert_eq!(world.releases(), [Retired, Live]);
+    assert_eq!(world.code(rollback()), "nothing-before");
+}
+
+#[test]
+fn what_cannot_be_exact_or_is_taken_is_refused_by_name() {
+    let mut world = World::new();
+    world.ask(push("l2", "other", &["a"])).unwrap();
+    assert_eq!(world.code(prepare(2)), "needs-history");
+    assert_eq!(world.code(prepare(9)), "unknown-revision");
+    assert_eq!(world.code(Command::Rollback { rule: "buyer".into() }), "unknown-rule");
+    let mut other = world.registry.live("payer").unwrap().clone();
+    (other.rule, other.space) = ("buyer".into(), 90);
+    other.labels = vec![LabelNames { name: "b".into(), values: Vec::new() }];
+    world.registry.live.insert("buyer".into(), 90);
+    world.registry.generations.push(other);
+    world.ask(push("l3", "n", &["a", "b"])).unwrap();
+    assert_eq!(world.code(prepare(3)), "label-taken");
+}
+
+#[test]
+fn a_way_back_is_closed_by_a_label_that_another_rule_has_taken() {
+    let mut world = World::new();
+    world.ask(push("l2", "n", &["b"])).unwrap();
+    world.ask(prepare(2)).unwrap();
+    world.finish();
+    world.ask(activate(2)).unwrap();
+    world.finish();
+    // Label `a` is free now; another rule takes it.
+    let mut other = world.registry.live("payer").unwrap().clone();
+    (other.rule, other.space) = ("buyer".into(), 90);
+    other.labels = vec![LabelNames { name: "a".into(), values: Vec::new() }];
+    world.registry.live.insert("buyer".into(), 90);
+    world.registry.generations.push(other);
+    assert_eq!(world.code(rollback()), "label-taken");
+    assert_eq!(world.code(activate(1)), "label-taken");
+}
+
+#[test]
+fn one_prepares_at_a_time_and_a_cancelled_one_is_gone() {
+    let mut world = World::new();
+    world.ask(push("l2", "n", &["a"])).unwrap();
+    world.ask(push("l3", "n", &["a"])).unwrap();
+    let first = world.ask(prepare(2)).unwrap().done.operation.unwrap();
+    let again = world.ask(prepare(2)).unwrap().done;
+    assert_eq!((again.operation, again.changed), (Some(first), false));
+    assert_eq!(world.code(prepare(3)), "operation-under-way");
+    let cancel = |revision| Command::Cancel { rule: "payer".into(), revision };
+    assert_eq!(world.code(cancel(1)), "not-cancellable");
+    let effect = world.ask(cancel(2)).unwrap();
+    assert_eq!(effect.dropped, [3]);
+    assert_eq!(world.releases(), [Release::Live, Release::Checked, Release::Checked]);
+    world.ask(prepare(3)).unwrap();
+}
+
+#[test]
+fn every_change_has_its_line_in_the_audit() {
+    let mut world = World::new();
+    let effect = world.ask(push("l2", "n", &["a"])).unwrap();
+    let (key, row) = effect.rows.iter().find(|(key, _)| key.starts_with(b"audit/")).unwrap();
+    assert_eq!(*key, audit_key(2));
+    let entry: AuditEntry = serde_json::from_slice(row.as_ref().unwrap()).unwrap();
+    assert_eq!((entry.by.as_str(), entry.why.as_str(), entry.command.as_str()), ("ann", "test", "push"));
+    assert_eq!(entry.before["releases"], json!({ "1": "live" }));
+    assert_eq!(entry.after["releases"], json!({ "1": "live", "2": "checked" }));
+}
+
+#[test]
+fn a_bound_needs_its_preview() {
+    let mut world = World::new();
+    world.ask(push("l2", "n", &["a"])).unwrap();
+    world.ask(prepare(2)).unwrap();
+    world.finish();
+    let bound = |preview: &str| Command::Activate {
+        rule: "payer".into(),
+        revision: 2,
+        bound: Some(Bound { preview: preview.into(), max_change_percent: 1.0 }),
+    };
+    assert_eq!(world.code(bound("2-0")), "unknown-preview");
+    let (old, new) =
+        (world.registry.live("payer").unwrap(), world.registry.generation_of("payer", 2).unwrap());
+    let mut preview = preview::compare(&world.view, old, new, &mut |_| ());
+    let keep = |preview: &Preview| Command::Keep {
+        rule: "payer".into(),
+        revision: 2,
+        preview: Box::new(preview.clone()),
+    };
+    preview.labels[0].entered = 5;
+    world.ask(keep(&preview)).unwrap();
+    assert_eq!(world.code(bound("2-0")), "preview-moved");
+    preview.labels[0].entered = 0;
+    world.ask(keep(&preview)).unwrap();
+    world.ask(bound("2-0")).unwrap();
+    assert_eq!(world.releases(), [Release::Retained, Release::Live]);
+}

@@ -1,0 +1,179 @@
+//! Why a command is refused: a stable code, what is wrong, and what to do.
+
+use crate::state::StoreError;
+
+/// A command that is refused. Nothing has changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// No rule of that name.
+    #[error("no rule `{0}` in this state")]
+    UnknownRule(String),
+    /// No such revision.
+    #[error("rule {rule} has no revision {revision}")]
+    UnknownRevision {
+        /// Rule.
+        rule: String,
+        /// As asked.
+        revision: u32,
+    },
+    /// Another operation on the rule is under way.
+    #[error("rule {rule}: operation {operation} ({what}) is under way")]
+    UnderWay {
+        /// Rule.
+        rule: String,
+        /// Its number.
+        operation: u64,
+        /// What it does.
+        what: String,
+    },
+    /// The revision cannot go live yet.
+    #[error("{rule}@{revision} {what}")]
+    NotReady {
+        /// Rule.
+        rule: String,
+        /// Revision.
+        revision: u32,
+        /// What is missing and the next command.
+        what: String,
+    },
+    /// The revision counts other things than the live one.
+    #[error(
+        "{rule}@{revision} has new aggregates, whose sums would lack everything before (--rebuild {rule} reads it)"
+    )]
+    NeedsHistory {
+        /// Rule.
+        rule: String,
+        /// Revision.
+        revision: u32,
+    },
+    /// A label of that name belongs to another rule.
+    #[error("label `{label}` of {rule} belongs to rule {other} already")]
+    LabelTaken {
+        /// Rule.
+        rule: String,
+        /// Label.
+        label: String,
+        /// The other rule.
+        other: String,
+    },
+    /// No earlier generation is kept.
+    #[error("rule {0} has no earlier revision that is still kept")]
+    NothingBefore(String),
+    /// The revision is live, or kept for a way back.
+    #[error("{rule}@{revision} is {what}: only a revision that was prepared and never live can be cancelled")]
+    NotCancellable {
+        /// Rule.
+        rule: String,
+        /// Revision.
+        revision: u32,
+        /// How far it is.
+        what: String,
+    },
+    /// No such preview.
+    #[error("{rule}@{revision} has no preview `{preview}` against the live revision")]
+    UnknownPreview {
+        /// Rule.
+        rule: String,
+        /// Revision.
+        revision: u32,
+        /// As asked.
+        preview: String,
+    },
+    /// What would change is no longer what the preview said.
+    #[error(
+        "what {rule}@{revision} changes has moved by {moved:.2} % since preview {preview}, more than {max:.2} %"
+    )]
+    Moved {
+        /// Rule.
+        rule: String,
+        /// Revision.
+        revision: u32,
+        /// The preview.
+        preview: String,
+        /// Percent.
+        moved: f64,
+        /// The bound.
+        max: f64,
+    },
+    /// A limit.
+    #[error("rule {rule} has {limit} {what} already")]
+    TooMany {
+        /// Rule.
+        rule: String,
+        /// The limit.
+        limit: usize,
+        /// Of what.
+        what: &'static str,
+    },
+    /// The configuration decides which rules run.
+    #[error("[registry] manage = \"config\": the configuration decides which rules run")]
+    ManagedByConfig,
+    /// As many commands wait as may.
+    #[error("{0} commands wait already")]
+    Full(usize),
+    /// The host stops, or is not there any more.
+    #[error("the host stops; the command was not carried out")]
+    Stopping,
+    /// The state.
+    #[error(transparent)]
+    State(#[from] StoreError),
+    /// The host contradicts itself.
+    #[error("internal: {0}")]
+    Internal(String),
+}
+
+impl Refusal {
+    /// Status, code and title in answers. Codes are stable.
+    #[must_use]
+    pub const fn kind(&self) -> (u16, &'static str, &'static str) {
+        match self {
+            Self::UnknownRule(_) => (404, "unknown-rule", "Unknown rule"),
+            Self::UnknownRevision { .. } => (404, "unknown-revision", "Unknown revision"),
+            Self::UnderWay { .. } => (409, "operation-under-way", "Another operation is under way"),
+            Self::NotReady { .. } => (409, "not-ready", "Not ready"),
+            Self::NeedsHistory { .. } => (409, "needs-history", "New aggregates need history"),
+            Self::LabelTaken { .. } => (409, "label-taken", "Label of another rule"),
+            Self::NothingBefore(_) => (409, "nothing-before", "No earlier revision"),
+            Self::NotCancellable { .. } => (409, "not-cancellable", "Nothing to cancel"),
+            Self::UnknownPreview { .. } => (404, "unknown-preview", "Unknown preview"),
+            Self::Moved { .. } => (409, "preview-moved", "The preview does not hold any more"),
+            Self::TooMany { .. } => (409, "too-many-revisions", "Too many"),
+            Self::ManagedByConfig => (409, "managed-by-config", "Managed by the configuration"),
+            Self::Full(_) => (503, "busy", "Busy"),
+            Self::Stopping => (503, "stopping", "Stopping"),
+            Self::State(_) => (500, "state", "The state cannot be read"),
+            Self::Internal(_) => (500, "internal", "Internal error"),
+        }
+    }
+
+    /// What to do.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::UnknownRule(_) => "`retag rule ls` lists the rules; a new one enters by the configuration",
+            Self::UnknownRevision { .. } => "`retag rule ls RULE` lists its revisions",
+            Self::UnderWay { .. } => {
+                "wait until it has ended (`retag rule show RULE`), or cancel what it prepares"
+            }
+            Self::NotReady { .. } => "`retag rule show RULE` says how far it is",
+            Self::NeedsHistory { .. } => {
+                "put the file into the configuration and start once with --rebuild RULE: it reads the log again"
+            }
+            Self::LabelTaken { .. } => "rename the label in one of them",
+            Self::NothingBefore(_) => "activate a revision by its number: `retag rule ls RULE`",
+            Self::NotCancellable { .. } => "`retag rule rollback RULE` goes back from a live one",
+            Self::UnknownPreview { .. } => "`retag rule preview RULE@N` makes one",
+            Self::Moved { .. } => "look at a new preview: `retag rule preview RULE@N`",
+            Self::TooMany { .. } => {
+                "cancel a prepared revision that is not wanted: `retag rule cancel RULE@N`"
+            }
+            Self::ManagedByConfig => {
+                "change the file that [rules.RULE] names and restart, or manage = \"state\""
+            }
+            Self::Full(_) => "ask again when they are done",
+            Self::Stopping => "ask again when it runs, or of the stopped directory",
+            Self::State(_) => "stop the host and look at its log",
+            Self::Internal(_) => "please report this",
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Revisions of rules, what is being done with them, and who did what: the registry's rows for people.
+//!
+//! A revision is a file with parameters under a number that is never used again (`payer@2`). How far it is follows from
+//! its label generation; nothing is stored twice.
+
+use super::{Generation, GenerationState, Registry};
+use crate::label::Cause;
+use crate::rule::Manifest;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// Keys of the files' bytes in the `Meta` table begin with this; behind it stands the file's sha256 in hex.
+pub const FILE_PREFIX: &[u8] = b"rule-file/";
+/// Keys of the audit's rows in the `Meta` table begin with this; behind it stands the commit, big-endian.
+pub const AUDIT_PREFIX: &[u8] = b"audit/";
+/// Switches that are remembered.
+pub const SWITCHES_MAX: usize = 100;
+/// Operations that ended and are still listed.
+pub const ENDED_OPERATIONS_MAX: usize = 100;
+
+/// One file with parameters, under a number of the rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revision {
+    /// Rule that it belongs to.
+    pub rule: String,
+    /// Its number, counted from 1.
+    pub number: u32,
+    /// sha256 of the file, in hex.
+    pub file: String,
+    /// Length of the file.
+    pub bytes: u64,
+    /// Hash of the map module.
+    pub map_id: String,
+    /// Everything that gives `map` its meaning, hashed.
+    pub namespace_id: String,
+    /// Hash of the label side.
+    pub label_id: String,
+    /// What the file says of itself.
+    pub manifest: Manifest,
+    /// Parameters as they were given; the rule's defaults stand for the others.
+    pub given: BTreeMap<String, Value>,
+    /// All parameters in canonical form: what decides whether two revisions label alike.
+    pub params: BTreeMap<String, Value>,
+    /// Engine time at which it came, µs.
+    pub uploaded_us: i64,
+    /// Who brought it.
+    pub by: String,
+    /// Why, as they said.
+    pub why: String,
+    /// What the check found.
+    pub report: Report,
+    /// What activating it would have changed, by the time it was asked; the last few.
+    #[serde(default)]
+    pub previews: Vec<Preview>,
+}
+
+/// What the check of a file found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// What was looked at and found good.
+    pub checks: Vec<String>,
+    /// Fuel that `map` takes per row of made-up images.
+    pub fuel_per_row: u64,
+    /// Memory that a guest may take.
+    pub memory_bytes_max: u64,
+    /// 1: each change of the file is a new namespace; 2: labels change alone.
+    pub modules: u8,
+}
+
+/// How far a revision is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Release {
+    /// It came and passed the check; nothing else.
+    Checked,
+    /// Its labels are being evaluated for all keys.
+    Preparing,
+    /// It can go live at once.
+    Ready,
+    /// Its labels are the rule's.
+    Live,
+    /// It was live, and is kept up to date for a way back.
+    Retained,
+    /// It was live once.
+    Retired,
+}
+
+/// What a preview says of one label, or of one value of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabelPreview {
+    /// Label.
+    pub label: String,
+    /// Value; null = the label with whatever value.
+    pub value: Option<String>,
+    /// Keys that would get it.
+    pub entered: u64,
+    /// Keys that would lose it.
+    pub left: u64,
+    /// Keys that carry it before and after.
+    pub kept: u64,
+}
+
+/// What activating a revision would change, as of one commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preview {
+    /// Its id: revision and commit.
+    pub id: String,
+    /// The commit that it is exact at.
+    pub commit: u64,
+    /// The revision that was live then.
+    pub against: u32,
+    /// Keys of which any label would change.
+    pub changed_keys: u64,
+    /// By label and value.
+    pub labels: Vec<LabelPreview>,
+}
+
+/// A switch of label generations, for those who hear of it as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Switch {
+    /// The commit that made it.
+    pub commit: u64,
+    /// Generation that is live since.
+    pub generation: u32,
+    /// Keys of which any label changed.
+    pub changed_keys: u64,
+    /// By label and value.
+    pub labels: Vec<LabelPreview>,
+}
+
+/// What an operation does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OperationKind {
+    /// Evaluates all keys for a label generation.
+    Prepare,
+    /// Tells the sinks what a switch of generations changed.
+    Tell,
+}
+
+/// How far an operation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OperationState {
+    /// Under way; it goes on after a restart.
+    Running,
+    /// Done.
+    Done,
+    /// Given up on request.
+    Cancelled,
+}
+
+/// Work that takes many commits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    /// Its number.
+    pub id: u64,
+    /// What it does.
+    pub kind: OperationKind,
+    /// For which rule.
+    pub rule: String,
+    /// For which revision of it.
+    pub revision: u32,
+    /// The generation that was live when it began.
+    pub old: u32,
+    /// The generation that it is about.
+    pub new: u32,
+    /// Cause of the transitions that it tells.
+    pub cause: Cause,
+    /// How far it is.
+    pub state: OperationState,
+    /// The commit with which it began.
+    pub commit: u64,
+    /// Engine time of that, µs.
+    pub began_us: i64,
+    /// Engine time of its end, µs.
+    pub ended_us: Option<i64>,
+    /// Keys that it went over, once it has ended.
+    pub keys: u64,
+}
+
+/// One line of the audit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// The commit that carries the change.
+    pub commit: u64,
+    /// Its engine time, µs.
+    pub time_us: i64,
+    /// Who.
+    pub by: String,
+    /// Why, as they said.
+    pub why: String,
+    /// Name of the command.
+    pub command: String,
+    /// Rule.
+    pub rule: String,
+    /// The rule's releases before.
+    pub before: Value,
+    /// The rule's releases after.
+    pub after: Value,
+}
+
+/// Key of a file's bytes in the `Meta` table.
+#[must_use]
+pub fn file_key(file: &str) -> Vec<u8> {
+    [FILE_PREFIX, file.as_bytes()].concat()
+}
+
+/// Key of a line of the audit in the `Meta` table.
+#[must_use]
+pub fn audit_key(commit: u64) -> Vec<u8> {
+    [AUDIT_PREFIX, &commit.to_be_bytes()].concat()
+}
+
+impl Registry {
+    /// A revision by its number.
+    #[must_use]
+    pub fn revision(&self, rule: &str, number: u32) -> Option<&Revision> {
+        self.revisions.iter().find(|r| r.rule == rule && r.number == number)
+    }
+
+    /// The revisions of a rule, oldest first.
+    pub fn revisions_of(&self, rule: &str) -> impl Iterator<Item = &Revision> {
+        self.revisions.iter().filter(move |r| r.rule == rule)
+    }
+
+    /// The label generation of a revision that is kept up to date.
+    #[must_use]
+    pub fn generation_of(&self, rule: &str, number: u32) -> Option<&Generation> {
+        let of = |g: &&Generation| g.rule == rule && g.revision == number && g.state.is_evaluated();
+        self.generations.iter().find(of)
+    }
+
+    /// How far a revision is.
+    #[must_use]
+    pub fn release(&self, rule: &str, number: u32) -> Release {
+        let found = self.generations.iter().rev().find(|g| g.rule == rule && g.revision == number);
+        match found {
+            None => Release::Checked,
+            Some(g) if self.live.get(rule) == Some(&g.space) => Release::Live,
+            Some(g) => match g.state {
+                GenerationState::Sweeping => Release::Preparing,
+                GenerationState::Ready => Release::Ready,
+                GenerationState::Retained => Release::Retained,
+                GenerationState::Retiring | GenerationState::Retired => Release::Retired,
+            },
+        }
+    }
+
+    /// The number that the next revision of a rule gets.
+    #[must_use]
+    pub fn next_revision(&self, rule: &str) -> u32 {
+        let of_revisions = self.revisions_of(rule).map(|r| r.number);
+        let of_generations = self.generations.iter().filter(|g| g.rule == rule).map(|g| g.revision);
+        of_revisions.chain(of_generations).max().unwrap_or(0) + 1
+    }
+
+    /// Operations under way, oldest first: the order in which they are worked on.
+    pub fn running(&self) -> impl Iterator<Item = &Operation> {
+        self.operations.iter().filter(|o| o.state == OperationState::Running)
+    }
+
+    /// Ends an operation and forgets the oldest ones that ended.
+    pub fn end_operation(&mut self, id: u64, state: OperationState, (now, keys): (i64, u64)) {
+        if let Some(operation) = self.operations.iter_mut().find(|o| o.id == id) {
+            (operation.state, operation.ended_us, operation.keys) = (state, Some(now), keys);
+        }
+        let ended = self.operations.iter().filter(|o| o.state != OperationState::Running).count();
+        for _ in ENDED_OPERATIONS_MAX..ended {
+            if let Some(first) = self.operations.iter().position(|o| o.state != OperationState::Running) {
+                self.operations.remove(first);
+            }
+        }
+    }
+
+    /// The releases of a rule, for the audit.
+    #[must_use]
+    pub fn summary(&self, rule: &str) -> Value {
+        let live = self.live(rule);
+        let releases: Map<String, Value> = self
+            .revisions_of(rule)
+            .map(|r| (r.number.to_string(), json!(self.release(rule, r.number))))
+            .collect();
+        json!({
+            "live": live.map(|g| g.revision),
+            "params": live.map(|g| &g.given),
+            "releases": releases,
+        })
+    }
+}
