@@ -2,6 +2,11 @@
 //!
 //! Relative paths count from the configuration's folder. Unknown keys are errors that name the nearest known key.
 
+mod http;
+
+pub use http::{Auth, HttpConfig, LISTEN_DEFAULT, Listen, TlsConfig};
+
+use crate::decode::Format;
 use crate::source::files::MESSAGE_BYTES_MAX;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -27,6 +32,14 @@ pub enum ConfigError {
         /// What is wrong, where, and what is known.
         message: String,
     },
+    /// A variable of the environment that means nothing here.
+    #[error("environment variable {name}: {message}")]
+    Environment {
+        /// Its name, as far as it is text.
+        name: String,
+        /// What is wrong, and what to do.
+        message: String,
+    },
 }
 
 /// A whole configuration.
@@ -38,6 +51,9 @@ pub struct Config {
     /// How the engine runs.
     #[serde(default)]
     pub engine: EngineConfig,
+    /// Where it listens, who may ask, and the limits of that.
+    #[serde(default)]
+    pub http: HttpConfig,
     /// Logs of changes, by name.
     #[serde(default)]
     pub sources: BTreeMap<String, SourceConfig>,
@@ -47,6 +63,9 @@ pub struct Config {
     /// Outputs, by name.
     #[serde(default)]
     pub sinks: BTreeMap<String, SinkConfig>,
+    /// Who decides which rules run.
+    #[serde(default)]
+    pub registry: RegistryConfig,
     /// Folder that relative paths count from.
     #[serde(skip)]
     pub folder: PathBuf,
@@ -61,10 +80,17 @@ pub struct StateConfig {
     /// Most bytes of working state in memory; at the limit the host stops with a message. Default 8 GiB.
     #[serde(default = "default_memory")]
     pub memory_max_bytes: u64,
+    /// Most refused row images that are kept; the oldest are dropped. Default 10,000.
+    #[serde(default = "default_quarantine")]
+    pub quarantine_entries_max: usize,
 }
 
 fn default_memory() -> u64 {
     8 << 30
+}
+
+fn default_quarantine() -> usize {
+    10_000
 }
 
 /// `[engine]`
@@ -122,14 +148,6 @@ pub enum SourceConfig {
     },
 }
 
-/// Message formats.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// Maxwell JSON.
-    Maxwell,
-}
-
 /// What a refusal does.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
@@ -137,6 +155,42 @@ pub enum OnRefusal {
     /// The host commits everything before the message and stops with its name.
     #[default]
     Stop,
+}
+
+/// `[registry]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RegistryConfig {
+    /// Who decides which rules run. Default `state`.
+    pub manage: Manage,
+    /// How long a replaced revision is kept up to date for a way back. Default 24 hours.
+    pub grace_s: u32,
+}
+
+impl Default for RegistryConfig {
+    fn default() -> Self {
+        Self { manage: Manage::State, grace_s: 24 * 3600 }
+    }
+}
+
+impl RegistryConfig {
+    /// The grace in µs.
+    #[must_use]
+    pub fn grace_us(&self) -> i64 {
+        i64::from(self.grace_s) * 1_000_000
+    }
+}
+
+/// Who decides which rules run.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Manage {
+    /// The registry in the state. The configuration brings rules in; from the first command on that changes a rule's
+    /// releases its file is compared, no longer applied.
+    #[default]
+    State,
+    /// The configuration, at every start; commands that change releases are refused.
+    Config,
 }
 
 /// `[rules.NAME]`
@@ -158,9 +212,37 @@ pub enum SinkConfig {
     Ndjson {
         /// The file; appended to.
         path: PathBuf,
+        /// Which transitions it gets.
+        #[serde(default)]
+        deliver: Deliver,
     },
     /// A table for people on standard output.
-    Stdout {},
+    Stdout {
+        /// Which transitions it gets.
+        #[serde(default)]
+        deliver: Deliver,
+    },
+}
+
+/// Which transitions a sink gets.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Deliver {
+    /// All, whatever their cause.
+    #[default]
+    All,
+    /// Those that a row or time caused; of a switch of revisions one summary.
+    Changes,
+}
+
+impl SinkConfig {
+    /// Which transitions it gets.
+    #[must_use]
+    pub const fn deliver(&self) -> Deliver {
+        match self {
+            Self::Ndjson { deliver, .. } | Self::Stdout { deliver } => *deliver,
+        }
+    }
 }
 
 impl Config {
@@ -171,10 +253,8 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?;
-        let text_pair =
-            |(name, value): (OsString, OsString)| name.into_string().ok().zip(value.into_string().ok());
-        let environment = std::env::vars_os().filter_map(text_pair);
-        let mut config = Self::parse(&text, environment)
+        let environment = environment(std::env::vars_os())?;
+        let mut config = Self::parse(&text, environment.into_iter())
             .map_err(|message| ConfigError::Invalid { path: path.to_owned(), message })?;
         config.folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
@@ -214,7 +294,7 @@ impl Config {
         if !(1..=1000).contains(&self.engine.poll_ms) {
             return Err("engine.poll_ms: 1 to 1000".into());
         }
-        Ok(())
+        self.http.check()
     }
 
     /// `path` as seen from the configuration's folder.
@@ -224,21 +304,78 @@ impl Config {
     }
 }
 
+/// Sections that the environment can reach.
+const SECTIONS: [&str; 7] = ["state", "engine", "http", "sources", "rules", "sinks", "registry"];
+
+/// The variables `RETAG_SECTION__…`; other names are none of ours.
+fn environment(
+    all: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Vec<(String, String)>, ConfigError> {
+    let mut ours = Vec::new();
+    for (name, value) in all {
+        let shown = name.to_string_lossy().into_owned();
+        let Some((section, rest)) = shown.strip_prefix("RETAG_").and_then(|rest| rest.split_once("__"))
+        else {
+            continue;
+        };
+        let refuse = |message| Err(ConfigError::Environment { name: shown.clone(), message });
+        let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) else {
+            return refuse("its name or value is not UTF-8 text; set it as text, or unset it".into());
+        };
+        let section = section.to_lowercase();
+        if !SECTIONS.contains(&section.as_str()) {
+            let nearest = SECTIONS.into_iter().min_by_key(|known| distance(&section, known));
+            return refuse(match nearest.filter(|known| distance(&section, known) <= 3) {
+                Some(known) => format!(
+                    "there is no section `{section}`; did you mean RETAG_{}__{rest}?",
+                    known.to_uppercase()
+                ),
+                None => format!(
+                    "there is no section `{section}`, only {}; unset it, or name a key of one of them",
+                    SECTIONS.join(", ")
+                ),
+            });
+        }
+        ours.push((name, value));
+    }
+    Ok(ours)
+}
+
 /// Lays `RETAG_SECTION__NAME__KEY=value` over the table; true if there was one.
 fn overlay(table: &mut toml::Table, environment: impl Iterator<Item = (String, String)>) -> bool {
     let mut changed = false;
     for (name, value) in environment {
-        let Some(rest) = name.strip_prefix("RETAG_") else { continue };
+        let Some(rest) = name.strip_prefix("RETAG_").filter(|rest| rest.contains("__")) else { continue };
         let path: Vec<String> = rest.split("__").map(str::to_lowercase).collect();
-        let known = ["state", "engine", "sources", "rules", "sinks"];
-        if path.len() < 2 || !path.first().is_some_and(|first| known.contains(&first.as_str())) {
-            continue;
-        }
         let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
-        let value = parsed.unwrap_or(toml::Value::String(value));
-        changed |= insert(table, &path, value);
+        let parsed = parsed.filter(|value| !is_text(&path) || value.is_str() || is_inner(value));
+        changed |= insert(table, &path, parsed.unwrap_or(toml::Value::String(value)));
     }
     changed
+}
+
+/// Whether a text is wanted there: then 5000.00, 2026 and true are text. Rules read the types of parameters out of text.
+fn is_text(path: &[String]) -> bool {
+    const TEXTS: [&str; 12] = [
+        "dir",
+        "type",
+        "format",
+        "history",
+        "producer",
+        "on_refusal",
+        "path",
+        "hidden_columns",
+        "listen",
+        "auth",
+        "cert",
+        "key",
+    ];
+    path.len() == 4 && path.get(2).is_some_and(|key| key == "params")
+        || path.last().is_some_and(|key| TEXTS.contains(&key.as_str()))
+}
+
+fn is_inner(value: &toml::Value) -> bool {
+    value.is_array() || value.is_table()
 }
 
 fn insert(table: &mut toml::Table, path: &[String], value: toml::Value) -> bool {
@@ -342,6 +479,45 @@ path = "labels.ndjson"
             parse(WHOLE, &[("RETAG_STATE__DIR", "other"), ("RETAG_ENGINE__WORKERS", "3"), ("HOME", "x")])
                 .unwrap();
         assert_eq!((config.state.dir, config.engine.workers), (PathBuf::from("other"), 3));
+    }
+
+    #[test]
+    fn a_number_in_the_environment_is_text_where_a_text_is_wanted() {
+        let config = parse(
+            WHOLE,
+            &[
+                ("RETAG_STATE__DIR", "2026"),
+                ("RETAG_STATE__MEMORY_MAX_BYTES", "1000"),
+                ("RETAG_RULES__PAYER__PARAMS__BIG_SPENDER_MIN", "5000.50"),
+                ("RETAG_RULES__PAYER__PARAMS__SINCE", "2026-01-31"),
+                ("RETAG_RULES__PAYER__PARAMS__QUOTED", "\"7d\""),
+                ("RETAG_SOURCES__ORDERS__PRODUCER", "true"),
+                ("RETAG_SOURCES__ORDERS__PATHS", "[\"a\", \"b\"]"),
+            ],
+        );
+        let config = config.unwrap();
+        assert_eq!((config.state.dir, config.state.memory_max_bytes), (PathBuf::from("2026"), 1000));
+        let params = &config.rules["payer"].params;
+        assert_eq!(params["big_spender_min"], "5000.50");
+        assert_eq!((&params["since"], &params["quoted"]), (&"2026-01-31".into(), &"7d".into()));
+        let SourceConfig::Files { producer, paths, .. } = &config.sources["orders"];
+        assert_eq!((producer.as_deref(), paths.len()), (Some("true"), 2));
+    }
+
+    #[test]
+    fn a_variable_of_no_section_is_named_with_the_nearest_one() {
+        let check = |name: &str| environment([(name.into(), "x".into())].into_iter());
+        let error = check("RETAG_STAT__DIR").unwrap_err().to_string();
+        assert!(
+            error.contains("RETAG_STAT__DIR") && error.contains("did you mean RETAG_STATE__DIR?"),
+            "{error}"
+        );
+        let error = check("RETAG_ELSEWHERE__DIR").unwrap_err().to_string();
+        assert!(error.contains("state, engine, http, sources, rules, sinks"), "{error}");
+        for other in ["RETAG_CONFIG", "RETAG_FAILPOINT", "OTHER__NAME", "HOME"] {
+            assert!(check(other).unwrap().is_empty(), "{other}");
+        }
+        assert_eq!(check("RETAG_STATE__DIR").unwrap().len(), 1);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use crate::label::Transition;
 use crate::label::outbox::Place;
-use crate::registry::Registry;
+use crate::registry::revision::LabelPreview;
+use crate::registry::{Registry, Switch};
 use serde::Serialize;
 
 /// One outgoing message.
@@ -67,6 +68,60 @@ impl<'a> Message<'a> {
             cause: t.cause.name(),
             rule: &generation.rule,
             revision: generation.revision,
+            epoch: origin.epoch,
+            commit: place.commit,
+            index: place.index,
+            time: origin.time,
+        })
+    }
+}
+
+/// A switch of a rule's revisions as one message (docs/summary.schema.json), for sinks with `deliver = "changes"`: who
+/// needs the keys reads the members again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Summary<'a> {
+    /// As of a [`Message`].
+    pub id: String,
+    /// What the rule's keys identify.
+    pub entity: &'a str,
+    /// `switch`.
+    pub op: &'static str,
+    /// `swap`, `params` or `rollback`.
+    pub cause: &'static str,
+    /// Name of the rule.
+    pub rule: &'a str,
+    /// Revision that is live since.
+    pub revision: u32,
+    /// Keys of which any label changed; null where it is no longer known.
+    pub changed_keys: Option<u64>,
+    /// By label and value: how many entered, left, stayed.
+    pub labels: &'a [LabelPreview],
+    /// Epoch of the state.
+    pub epoch: u64,
+    /// Commit.
+    pub commit: u64,
+    /// Index in the commit.
+    pub index: u32,
+    /// Engine time of the commit, RFC 3339.
+    pub time: &'a str,
+}
+
+impl<'a> Summary<'a> {
+    /// The summary of a switch; `None` where the registry does not know its generation any more.
+    #[must_use]
+    pub fn of(registry: &'a Registry, origin: Origin<'a>, place: Place, t: &Transition) -> Option<Self> {
+        let generation = registry.generation(t.generation)?;
+        let of = |s: &&Switch| s.commit == place.commit && s.generation == t.generation;
+        let switch = registry.switches.iter().find(of);
+        Some(Self {
+            id: format!("{}-{}-{}-{}", origin.state_id, origin.epoch, place.commit, place.index),
+            entity: &registry.entities.get(usize::from(t.entity))?.name,
+            op: "switch",
+            cause: t.cause.name(),
+            rule: &generation.rule,
+            revision: generation.revision,
+            changed_keys: switch.map(|s| s.changed_keys),
+            labels: switch.map_or(&[], |s| &s.labels),
             epoch: origin.epoch,
             commit: place.commit,
             index: place.index,

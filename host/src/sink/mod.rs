@@ -5,7 +5,7 @@ pub mod ndjson;
 pub mod table;
 
 use crate::label::outbox::Place;
-use message::Message;
+use message::{Message, Summary};
 use std::path::PathBuf;
 
 /// A sink that cannot go on.
@@ -91,5 +91,11 @@ pub trait Sink: Send {
     ///
     /// # Errors
     /// Messages that were not all taken; they will be given again.
-    fn deliver(&mut self, messages: &[Message<'_>]) -> Result<(), SinkError>;
+    fn deliver<'m>(&mut self, messages: &mut dyn Iterator<Item = Message<'m>>) -> Result<(), SinkError>;
+
+    /// Takes the summary of a switch, in its place between messages; as safe as [`Sink::deliver`].
+    ///
+    /// # Errors
+    /// A summary that was not taken; it will be given again.
+    fn summarize(&mut self, summary: &Summary<'_>) -> Result<(), SinkError>;
 }

@@ -3,7 +3,7 @@
 //! At start a torn last line is cut off; the id of the last whole line says where delivery goes on. Every delivery ends
 //! with an fsync.
 
-use super::message::{Message, parse_id};
+use super::message::{Message, Summary, parse_id};
 use super::{Sink, SinkError};
 use crate::failpoint;
 use crate::label::outbox::Place;
@@ -27,14 +27,15 @@ impl Ndjson {
     /// Opens the file, made when it does not exist.
     ///
     /// # Errors
-    /// A path that cannot be opened for writing.
+    /// A path that is no file, or cannot be opened for writing; a file that another process has.
     pub fn open(sink: &str, path: PathBuf) -> Result<Self, SinkError> {
+        // Before it is opened: that alone does something to a pipe or a device.
+        if path.metadata().is_ok_and(|data| !data.is_file()) {
+            return Err(SinkError::NoFile { sink: sink.to_owned(), path });
+        }
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let file =
             file.map_err(|error| SinkError::Io { sink: sink.to_owned(), path: path.clone(), error })?;
-        if !file.metadata().is_ok_and(|data| data.is_file()) {
-            return Err(SinkError::NoFile { sink: sink.to_owned(), path });
-        }
         if file.try_lock().is_err() {
             return Err(SinkError::InUse { sink: sink.to_owned(), path });
         }
@@ -91,12 +92,26 @@ impl Sink for Ndjson {
         Ok(id.map(|(_, place)| place))
     }
 
-    fn deliver(&mut self, messages: &[Message<'_>]) -> Result<(), SinkError> {
+    fn deliver<'m>(&mut self, messages: &mut dyn Iterator<Item = Message<'m>>) -> Result<(), SinkError> {
         self.buffer.clear();
         for message in messages {
-            serde_json::to_writer(&mut self.buffer, message).map_err(|error| self.io(error.into()))?;
+            serde_json::to_writer(&mut self.buffer, &message).map_err(|error| self.io(error.into()))?;
             self.buffer.push(b'\n');
         }
+        self.write()
+    }
+
+    fn summarize(&mut self, summary: &Summary<'_>) -> Result<(), SinkError> {
+        self.buffer.clear();
+        serde_json::to_writer(&mut self.buffer, summary).map_err(|error| self.io(error.into()))?;
+        self.buffer.push(b'\n');
+        self.write()
+    }
+}
+
+impl Ndjson {
+    /// Writes what is in the buffer, for good.
+    fn write(&mut self) -> Result<(), SinkError> {
         let buffer = std::mem::take(&mut self.buffer);
         failpoint::tear(&mut self.file, &buffer);
         let written = self.file.write_all(&buffer).and_then(|()| self.file.sync_data());
@@ -134,14 +149,14 @@ mod tests {
         let path = folder.path().join("labels.ndjson");
         let mut sink = Ndjson::open("out", path.clone()).unwrap();
         assert_eq!(sink.resume("abc").unwrap(), None);
-        sink.deliver(&[message(0), message(1)]).unwrap();
+        sink.deliver(&mut [message(0), message(1)].into_iter()).unwrap();
         drop(sink);
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, [&whole[..], b"{\"id\":\"abc-1-5"].concat()).unwrap();
 
         let mut sink = Ndjson::open("out", path.clone()).unwrap();
         assert_eq!(sink.resume("abc").unwrap(), Some(Place { commit: 5, index: 1 }));
-        sink.deliver(&[message(2)]).unwrap();
+        sink.deliver(&mut [message(2)].into_iter()).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let ids: Vec<_> = text
             .lines()
@@ -154,7 +169,7 @@ mod tests {
     fn a_file_of_another_state_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("labels.ndjson");
-        Ndjson::open("out", path.clone()).unwrap().deliver(&[message(0)]).unwrap();
+        Ndjson::open("out", path.clone()).unwrap().deliver(&mut std::iter::once(message(0))).unwrap();
         assert!(matches!(
             Ndjson::open("out", path.clone()).unwrap().resume("xyz"),
             Err(SinkError::Foreign { .. })

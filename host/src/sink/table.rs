@@ -1,6 +1,6 @@
 //! A table for people on standard output: one line a transition. What scrolled by is not sent again.
 
-use super::message::Message;
+use super::message::{Message, Summary};
 use super::{Sink, SinkError};
 use crate::label::outbox::Place;
 use std::io::Write;
@@ -38,15 +38,30 @@ impl Sink for Table {
         Ok(None)
     }
 
-    fn deliver(&mut self, messages: &[Message<'_>]) -> Result<(), SinkError> {
+    fn deliver<'m>(&mut self, messages: &mut dyn Iterator<Item = Message<'m>>) -> Result<(), SinkError> {
         let mut text = String::new();
         if !std::mem::replace(&mut self.heading, true) {
             text.push_str("time                        key                    label  [cause]\n");
         }
         for message in messages {
-            text.push_str(&line(message));
+            text.push_str(&line(&message));
             text.push('\n');
         }
+        self.print(&text)
+    }
+
+    fn summarize(&mut self, summary: &Summary<'_>) -> Result<(), SinkError> {
+        let keys = summary.changed_keys.map_or_else(|| "some".to_owned(), |n| n.to_string());
+        let name = format!("{}@{}", summary.rule, summary.revision);
+        self.print(&format!(
+            "{:<26} {name} is live, labels of {keys} keys changed  [{}]\n",
+            summary.time, summary.cause
+        ))
+    }
+}
+
+impl Table {
+    fn print(&self, text: &str) -> Result<(), SinkError> {
         let mut out = std::io::stdout().lock();
         out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| SinkError::Io {
             sink: self.sink.clone(),
