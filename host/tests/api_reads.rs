@@ -4,12 +4,14 @@
 mod api_fixture;
 
 use api_fixture::{
-    ERROR_USER, PENDING_USER, SHOPS, TIME_US, USERS, User, WAKE_US, WAKING_USER, bad_image, fill, user,
+    ERROR_USER, OVERFLOW_USER, PENDING_USER, SHOPS, TIME_US, USERS, User, WAKE_US, WAKING_USER, bad_image,
+    fill, user,
 };
 use retag_host::api::aggregates::{Export, Format};
 use retag_host::api::labels::{LabelStatus, labels_of};
 use retag_host::api::members::{self, Page};
 use retag_host::api::problem::Severity;
+use retag_host::api::quarantine::{Order, Question};
 use retag_host::api::rules::DataState;
 use retag_host::api::{About, ApiError, Reader, SourceAbout, quarantine, rules, status};
 use retag_host::clock::rfc3339;
@@ -100,6 +102,7 @@ fn a_status_says_what_an_answer_means() {
     check("user", "999999", "never_paid", LabelStatus::UnknownKey);
     check("user", &PENDING_USER.to_string(), "tier", LabelStatus::Pending);
     check("user", &ERROR_USER.to_string(), "tier", LabelStatus::Error);
+    check("user", &OVERFLOW_USER.to_string(), "tier", LabelStatus::Error);
     check("shop", "a/b", "busy", LabelStatus::Present);
     check("shop", "", "busy", LabelStatus::Present);
     let waking = labels_of(&reader, "user", &WAKING_USER.to_string(), true).unwrap().metadata.unwrap();
@@ -123,8 +126,8 @@ fn wrong_questions_are_named() {
     assert_eq!(code(members::count(&reader, "never_paid", Some("gold"))), "unknown-value");
     assert_eq!(code(members::count(&reader, "tier", Some("bronze"))), "unknown-value");
     assert_eq!(code(Export::new(&reader, "buyer", Format::Csv).map(|_| ())), "unknown-rule");
-    assert_eq!(code(quarantine::show(&reader, "1-9")), "unknown-entry");
-    assert_eq!(code(quarantine::list(&reader, None, 5, Some("x"))), "bad-cursor");
+    assert_eq!(code(quarantine::show(&reader, "1-9", false)), "unknown-entry");
+    assert_eq!(code(quarantine::list(&reader, &question(Order::Newest, None, 5, Some("x")))), "bad-cursor");
     assert_eq!(code(members::held(&reader, "payer", "late", &Page::default())), "bad-request");
     // Nonsense, a cursor of another label, a shard too many, a value that is not asked for, one number too many.
     for cursor in ["", "x", "2-0-1-0-0", "2-1-1-64-0", "2-1-2-0-0", "2-1-1-0-0-0", "2-1-1-0--1"] {
@@ -179,7 +182,7 @@ fn members_are_counted_listed_in_pages_and_sampled() {
 #[test]
 fn held_keys_are_listed() {
     let reader = reader();
-    for (status, id) in [("pending", PENDING_USER), ("error", ERROR_USER)] {
+    for (status, id) in [("pending", PENDING_USER), ("error", ERROR_USER), ("overflow", OVERFLOW_USER)] {
         let held = members::held(&reader, "payer", status, &Page { limit: 5, ..Page::default() }).unwrap();
         assert_eq!((held.count, held.members.len(), held.next), (1, 1, None));
         assert_eq!(held.members[0].key, id.to_string());
@@ -257,7 +260,8 @@ fn status_leads_with_the_worst_problem() {
     let said = |found: &[(Severity, String)], code: &str| found.iter().any(|(_, c)| c == code);
     let gone = codes(&reader);
     assert_eq!(gone[0], (Severity::Error, "file-gone".to_owned()));
-    assert!(said(&gone, "error-keys") && said(&gone, "pending-keys") && said(&gone, "bad-images"));
+    assert!(said(&gone, "error-keys") && said(&gone, "pending-keys") && said(&gone, "overflow-keys"));
+    assert!(said(&gone, "bad-images"));
     assert!(!said(&gone, "stopped"));
 
     std::fs::write(folder.path().join("orders.json"), b"123").unwrap();
@@ -269,7 +273,8 @@ fn status_leads_with_the_worst_problem() {
     assert_eq!(answer.sources[0].id_form.as_deref(), Some("position"));
     assert_eq!((answer.outbox_rows, answer.totals.changes), (1, 9000));
     let payer = &answer.rules[0];
-    assert_eq!((payer.pending_keys, payer.error_keys, payer.data_state), (1, 1, DataState::Exact));
+    assert_eq!((payer.pending_keys, payer.error_keys, payer.overflow_keys), (1, 1, 1));
+    assert_eq!(payer.data_state, DataState::Exact);
     assert_eq!((payer.labels[0].label.as_str(), payer.labels[0].count), ("never_paid", USERS / 5));
 
     let stopped = Reader { about: about(About { running: false, ..about_complete() }), ..reader };
@@ -298,15 +303,44 @@ fn messages_without_ids_are_said_to_be_at_least_once() {
 #[test]
 fn quarantine_is_listed_by_rule_and_page_and_shown() {
     let reader = reader();
-    let ids = |rule, limit, cursor: Option<&str>| {
-        let answer = quarantine::list(&reader, rule, limit, cursor).unwrap();
-        assert_eq!((answer.bad_images, answer.commit), (3, 2));
-        (answer.entries.into_iter().map(|e| e.id).collect::<Vec<_>>(), answer.next)
+    let check = |order, rule: Option<&str>, limit, cursor: Option<&str>, ids: &[&str], next: Option<&str>| {
+        let answer = quarantine::list(&reader, &question(order, rule, limit, cursor)).unwrap();
+        assert_eq!((answer.bad_images, answer.commit, answer.dropped), (3, 2, 0));
+        let found: Vec<&str> = answer.entries.iter().map(|e| e.id.as_str()).collect();
+        assert_eq!((&found[..], answer.next.as_deref()), (ids, next));
     };
-    assert_eq!(ids(None, 10, None), (vec!["1-0".into(), "1-1".into(), "1-2".into()], None));
-    assert_eq!(ids(None, 2, None), (vec!["1-0".into(), "1-1".into()], Some("1-1".into())));
-    assert_eq!(ids(None, 2, Some("1-1")), (vec!["1-2".into()], None));
-    assert_eq!(ids(Some("payer"), 10, None), (vec!["1-0".into(), "1-2".into()], None));
-    let shown = quarantine::show(&reader, "1-1").unwrap();
-    assert_eq!(Value::Object(shown.image), bad_image("shopper", 1));
+    check(Order::Newest, None, 10, None, &["1-2", "1-1", "1-0"], None);
+    check(Order::Newest, None, 2, None, &["1-2", "1-1"], Some("1-1"));
+    check(Order::Newest, None, 2, Some("1-1"), &["1-0"], None);
+    check(Order::Newest, None, 2, Some("1-0"), &[], None);
+    check(Order::Newest, None, 2, Some("0-0"), &[], None);
+    check(Order::Oldest, None, 10, None, &["1-0", "1-1", "1-2"], None);
+    check(Order::Oldest, None, 2, None, &["1-0", "1-1"], Some("1-1"));
+    check(Order::Oldest, None, 2, Some("1-1"), &["1-2"], None);
+    check(Order::Newest, Some("payer"), 10, None, &["1-2", "1-0"], None);
+}
+
+#[test]
+fn values_in_quarantine_are_masked_unless_asked_for_and_old_entries_have_none() {
+    let reader = reader();
+    let shown = |id, values| Value::Object(quarantine::show(&reader, id, values).unwrap().image);
+    let mut old = bad_image("shopper", 1);
+    old["sign"] = json!(1);
+    assert_eq!((shown("1-1", true), shown("1-1", false)), (old.clone(), old));
+    let mut entry = bad_image("payer", 2);
+    entry["sign"] = json!(-1);
+    assert_eq!(shown("1-2", true), entry);
+    entry["values"] = json!({"amount": "<text>", "state": "<number>", "note": "<null>", "gone": null});
+    assert_eq!(shown("1-2", false), entry);
+    let mut asked = question(Order::Newest, None, 1, None);
+    let listed = quarantine::list(&reader, &asked).unwrap();
+    assert_eq!(listed.entries[0].image["values"], entry["values"]);
+    asked.values = true;
+    let listed = quarantine::list(&reader, &asked).unwrap();
+    assert_eq!(listed.entries[0].image["values"]["amount"], "\"much\"");
+}
+
+fn question(order: Order, rule: Option<&str>, limit: usize, cursor: Option<&str>) -> Question {
+    let (rule, cursor) = (rule.map(str::to_owned), cursor.map(str::to_owned));
+    Question { rule, order, limit, cursor, values: false }
 }

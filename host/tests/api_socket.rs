@@ -60,7 +60,16 @@ impl Place {
     }
 
     fn open(&self) -> StateDir {
-        StateDir::open(&self.folder.path().join("data")).unwrap()
+        // A process that another test starts holds what is open here until it runs its own program.
+        let dir = self.folder.path().join("data");
+        let opened = (0..500).find_map(|_| {
+            let dir = StateDir::open(&dir).ok();
+            if dir.is_none() {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            dir
+        });
+        opened.unwrap_or_else(|| StateDir::open(&dir).unwrap())
     }
 
     fn socket(&self) -> PathBuf {
@@ -177,7 +186,11 @@ fn every_route_answers() {
     assert_eq!(ndjson.body.iter().filter(|b| **b == b'\n').count(), SHOPS.len());
     assert_eq!(read("/v1/status").json()["running"], true);
     assert_eq!(read("/v1/quarantine?rule=payer").json()["entries"].as_array().unwrap().len(), 2);
+    assert_eq!(read("/v1/quarantine?order=oldest").json()["entries"][0]["id"], "1-0");
+    assert_eq!(read("/v1/quarantine?values=true").json()["entries"][0]["values"]["amount"], "\"much\"");
     assert_eq!(read("/v1/quarantine/1-1").json()["rule"], "shopper");
+    assert_eq!(read("/v1/quarantine/1-2").json()["values"]["amount"], "<text>");
+    assert_eq!(read("/v1/quarantine/1-2?values=true").json()["values"]["amount"], "\"much\"");
     assert_eq!(read("/healthz").body, b"ok\n");
     assert_eq!(read("/readyz").json(), json!({"ready": true, "commit": 2}));
 }
@@ -195,24 +208,27 @@ fn wrong_requests_are_problems_with_code_and_hint() {
         assert!(problem["hint"].as_str().is_some_and(|hint| !hint.is_empty()));
     };
     check("GET /v1/entities/usr/keys/5/labels", b"", 404, "unknown-entity");
-    check("GET /v1/entities/user/keys/five/labels", b"", 400, "bad-key");
+    check("GET /v1/entities/user/keys/five/labels", b"", 404, "bad-key");
     check("GET /v1/entities/user/keys/%FF/labels", b"", 400, "bad-request");
     check("GET /v1/entities/user/keys/5/labels?metadat=true", b"", 400, "bad-request");
     check("GET /v1/labels/nope/members", b"", 404, "unknown-label");
-    check("GET /v1/labels/tier/count?value=bronze", b"", 400, "unknown-value");
-    check("GET /v1/labels/tier/members?cursor=1-2-3", b"", 400, "bad-cursor");
+    check("GET /v1/labels/tier/count?value=bronze", b"", 404, "unknown-value");
+    check("GET /v1/labels/tier/members?cursor=1-2-3", b"", 409, "bad-cursor");
     check("GET /v1/labels/tier/members?limit=-1", b"", 400, "bad-request");
     check("GET /v1/rules/nope/aggregates", b"", 404, "unknown-rule");
     check("GET /v1/rules/payer/aggregates?format=xml", b"", 400, "bad-request");
     check("GET /v1/quarantine/7-7", b"", 404, "unknown-entry");
+    check("GET /v1/quarantine?order=best", b"", 400, "bad-request");
     check("GET /v2/status", b"", 404, "unknown-route");
     check("DELETE /v1/status", b"", 405, "bad-method");
+    check("GET /v1/status?verbose=true", b"", 400, "bad-request");
     let batch = "POST /v1/entities/user/labels:batchGet";
     check(batch, b"{", 400, "bad-request");
     check(batch, br#"{"keys":["1"],"metadat":true}"#, 400, "bad-request");
+    check(batch, br#"[["1"]]"#, 400, "bad-request"); // members by place are no object
     check("POST /v1/entities/usr/labels:batchGet", br#"{"keys":["1"]}"#, 404, "unknown-entity");
     let many = json!({ "keys": vec!["1"; 1001] }).to_string();
-    check(batch, many.as_bytes(), 413, "too-large");
+    check(batch, many.as_bytes(), 400, "bad-request");
     let large = format!("{{\"keys\":[\"{}\"]}}", "1".repeat(1 << 20));
     check(batch, large.as_bytes(), 413, "too-large");
 }
@@ -239,7 +255,10 @@ const QUESTIONS: &[&[&str]] = &[
     &["quarantine", "ls"],
     &["quarantine", "ls", "--limit", "1", "-o", "json"],
     &["quarantine", "ls", "--rule", "shopper", "-o", "ndjson"],
+    &["quarantine", "ls", "--oldest-first", "--limit", "2"],
     &["quarantine", "show", "1-2"],
+    &["quarantine", "show", "1-2", "--values"],
+    &["quarantine", "show", "1-1", "-o", "json"],
     // Refusals.
     &["get", "usr/5"],
     &["get", "user/five"],
@@ -379,9 +398,7 @@ fn slow_headers_and_too_many_connections_are_bounded() {
     let mut slow = UnixStream::connect(server.path()).unwrap();
     slow.write_all(b"GET /healthz HTTP/1.1\r\nho").unwrap();
     let mut idle = UnixStream::connect(server.path()).unwrap();
-    // Both places are taken: the third waits until one of them is closed for being slow.
     assert_eq!(get(server.path(), "/healthz").status, 200);
-    assert!(begin.elapsed() >= Duration::from_millis(250), "{:?}", begin.elapsed());
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
     let mut rest = Vec::new();
     slow.read_to_end(&mut rest).unwrap();
@@ -393,4 +410,36 @@ fn slow_headers_and_too_many_connections_are_bounded() {
     let mut answer = Vec::new();
     kept.read_to_end(&mut answer).unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 200"), "answered, kept for a while, closed");
+}
+
+#[test]
+fn idle_connections_give_up_their_places_the_oldest_first() {
+    let place = Place::filled();
+    let begin = moment();
+    let limits = Limits { connections: 8, header_timeout: Duration::from_secs(600), ..Limits::default() };
+    let (server, _dir) = place.serve(limits);
+    let ask = |stream: &mut UnixStream| {
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: retag\r\n\r\n").unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).map(|()| answer == *b"HTTP/1.1 200")
+    };
+    let connect = || UnixStream::connect(server.path()).unwrap();
+    // Some never ask, some have asked once, one sends half a header.
+    let mut silent: Vec<_> = (0..20).map(|_| connect()).collect();
+    let mut asked = connect();
+    assert!(ask(&mut asked).unwrap());
+    silent.last_mut().unwrap().write_all(b"GET /he").unwrap();
+    for _ in 0..30 {
+        assert_eq!(get(server.path(), "/healthz").status, 200);
+    }
+    assert_eq!(silent.first_mut().unwrap().read(&mut [0; 1]).unwrap(), 0, "the oldest is closed");
+    // The latest keeps its place: each of those readers left by itself.
+    let mut latest = connect();
+    assert!(ask(&mut latest).unwrap());
+    assert_eq!(get(server.path(), "/healthz").status, 200);
+    latest.write_all(b"GET /healthz HTTP/1.1\r\nhost: retag\r\n\r\n").unwrap();
+    let mut rest = [0; 4096];
+    assert!(latest.read(&mut rest).unwrap() > 0, "a connection in use was closed");
+    assert!(begin.elapsed() < Duration::from_secs(300), "{:?}: nobody gave a place up", begin.elapsed());
 }

@@ -1,8 +1,10 @@
 //! What reads need to know beside the state: the directory, and what the configuration says of sources and sinks.
 
+use super::rebuild::Rebuild;
 use crate::config::{Config, History, SourceConfig};
 use crate::state::StateDir;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The directory and the configuration, as far as answers name them.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +23,10 @@ pub struct About {
     pub sinks: Vec<String>,
     /// A host runs on the state (else it is read while stopped).
     pub running: bool,
+    /// A rule whose history is read anew while the stream waits.
+    pub rebuild: Option<Arc<Rebuild>>,
+    /// Where the configuration says otherwise than what runs, in words.
+    pub drift: Vec<String>,
 }
 
 /// A source as configured.
@@ -54,6 +60,8 @@ impl About {
             sources: config.sources.iter().map(source).collect(),
             sinks: config.sinks.keys().cloned().collect(),
             running,
+            rebuild: None,
+            drift: Vec::new(),
         }
     }
 

@@ -78,7 +78,7 @@ impl Export {
             csv_row(&mut out, std::iter::once(self.key_column.as_str()).chain(self.columns.names()))?;
         }
         while out.len() < PIECE_BYTES && self.shard < SHARDS {
-            let records = self.view.scan(self.shard, self.after.as_deref(), KEYS_AT_ONCE)?;
+            let records = self.view.scan_brief(self.shard, self.after.as_deref(), KEYS_AT_ONCE)?;
             let mut ended = records.len() < KEYS_AT_ONCE;
             for (state_key, record) in &records {
                 match split_entity_key(state_key) {

@@ -1,7 +1,12 @@
 //! What a read can be refused with: a stable code, what is wrong, and what to do.
 
+use super::access::TokenFault;
+use crate::pipeline::rules::RulesError;
+use crate::registry::Refusal;
 use crate::state::StoreError;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A read that cannot be answered.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +71,15 @@ pub enum ApiError {
         /// As asked.
         id: String,
     },
+    /// No operation of that number.
+    #[error("no operation {0}")]
+    UnknownOperation(u64),
+    /// A command that the registry refuses.
+    #[error(transparent)]
+    Refused(Box<Refusal>),
+    /// A file that is no rule, or one that this host refuses.
+    #[error(transparent)]
+    Rule(#[from] RulesError),
     /// No such route.
     #[error("no route {0}")]
     NoRoute(String),
@@ -73,10 +87,18 @@ pub enum ApiError {
     #[error("{0} is not a method of this route")]
     Method(String),
     /// As many long answers are under way as may be.
-    #[error("{limit} exports are under way already")]
+    #[error("{limit} such requests are under way already")]
     Busy {
         /// The limit.
         limit: usize,
+    },
+    /// What only a rule under rebuild will answer.
+    #[error("the history of rule {rule} is being read, {percent} % so far; it gives no answers before")]
+    Rebuilding {
+        /// The rule.
+        rule: String,
+        /// How far it is.
+        percent: u64,
     },
     /// The state.
     #[error(transparent)]
@@ -94,6 +116,90 @@ pub enum ApiError {
         /// Why not.
         source: std::io::Error,
     },
+    /// No token, or one that does not count.
+    #[error("{}", .0.map_or("this route needs a token", TokenFault::text))]
+    Unauthorized(Option<TokenFault>),
+    /// A token whose role is too small.
+    #[error("this route needs the role {needed}; the token has {role}")]
+    Forbidden {
+        /// Of the token.
+        role: &'static str,
+        /// Of the route.
+        needed: &'static str,
+    },
+    /// Without tokens, a request for another host or from a foreign web page.
+    #[error("without tokens only this machine may ask; the request names {0}")]
+    Foreign(&'static str),
+    /// More requests than allowed.
+    #[error("more than {per_second} requests a second")]
+    RateLimited {
+        /// The rate.
+        per_second: u32,
+        /// When to ask again.
+        after: Duration,
+    },
+    /// A body that comes too slowly.
+    #[error("the body did not come within {0:?}")]
+    SlowBody(Duration),
+    /// An answer that takes too long.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    /// A body of another kind.
+    #[error("a body of type {expected} is expected")]
+    MediaType {
+        /// What is.
+        expected: &'static str,
+    },
+    /// An `Idempotency-Key` that stands for another request.
+    #[error("this idempotency-key was sent with another body")]
+    KeyReused,
+    /// An `Idempotency-Key` whose first request is under way.
+    #[error("the request with this idempotency-key is under way")]
+    KeyBusy,
+    /// `If-Match` names another version.
+    #[error("what there is now is not what `If-Match` names")]
+    Changed,
+    /// No token of that id.
+    #[error("no token `{id}`")]
+    UnknownToken {
+        /// As asked.
+        id: String,
+    },
+    /// A token that is to revoke itself.
+    #[error("a token does not revoke itself: nobody locks himself out by mistake")]
+    OwnToken,
+    /// As many tokens as may be.
+    #[error("there are {limit} valid tokens")]
+    TooManyTokens {
+        /// The limit.
+        limit: usize,
+    },
+    /// The file of tokens.
+    #[error("{}: {reason}", path.display())]
+    Access {
+        /// The file.
+        path: PathBuf,
+        /// Why it cannot be used.
+        reason: String,
+    },
+    /// An address that cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A certificate or key that cannot be used.
+    #[error("http.tls.{key}: {}: {reason}", path.display())]
+    Tls {
+        /// Key of the configuration.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// The host contradicts itself.
     #[error("internal: {0}")]
     Internal(String),
@@ -105,20 +211,40 @@ impl ApiError {
     pub const fn kind(&self) -> (u16, &'static str, &'static str) {
         match self {
             Self::UnknownEntity { .. } => (404, "unknown-entity", "Unknown entity"),
-            Self::BadKey { .. } => (400, "bad-key", "Not a key"),
+            Self::BadKey { .. } => (404, "bad-key", "Not a key"),
             Self::UnknownLabel { .. } => (404, "unknown-label", "Unknown label"),
-            Self::UnknownValue { .. } => (400, "unknown-value", "Unknown value of a label"),
+            Self::UnknownValue { .. } => (404, "unknown-value", "Unknown value of a label"),
             Self::UnknownRule { .. } => (404, "unknown-rule", "Unknown rule"),
-            Self::BadCursor { .. } => (400, "bad-cursor", "Not a cursor"),
+            Self::BadCursor { .. } => (409, "bad-cursor", "Not a cursor"),
             Self::BadRequest(_) => (400, "bad-request", "Malformed request"),
             Self::TooLarge(_) => (413, "too-large", "Too large"),
             Self::UnknownEntry { .. } => (404, "unknown-entry", "Unknown entry of the quarantine"),
+            Self::UnknownOperation(_) => (404, "unknown-operation", "Unknown operation"),
+            Self::Refused(refusal) => refusal.kind(),
+            Self::Rule(_) => (422, "rule-refused", "The rule is refused"),
             Self::NoRoute(_) => (404, "unknown-route", "Unknown route"),
             Self::Method(_) => (405, "bad-method", "Method not allowed"),
             Self::Busy { .. } => (503, "busy", "Busy"),
+            Self::Rebuilding { .. } => (503, "rebuilding", "A rule reads its history"),
             Self::State(_) => (500, "state", "The state cannot be read"),
             Self::Damaged(_) => (500, "state-corrupt", "The state cannot be read"),
             Self::Socket { .. } => (500, "socket", "The socket cannot be opened"),
+            Self::Unauthorized(_) => (401, "unauthorized", "Not authenticated"),
+            Self::Forbidden { .. } => (403, "forbidden", "Not allowed"),
+            Self::Foreign(_) => (403, "foreign", "Not allowed"),
+            Self::RateLimited { .. } => (429, "rate-limited", "Too many requests"),
+            Self::SlowBody(_) => (408, "slow-body", "The body is too slow"),
+            Self::Timeout(_) => (503, "timeout", "The answer takes too long"),
+            Self::MediaType { .. } => (415, "bad-media-type", "Another kind of body"),
+            Self::KeyReused => (422, "idempotency-key-reused", "Another request had this key"),
+            Self::KeyBusy => (409, "idempotency-key-busy", "Under way"),
+            Self::Changed => (412, "changed", "Changed by someone else"),
+            Self::UnknownToken { .. } => (404, "unknown-token", "Unknown token"),
+            Self::OwnToken => (409, "own-token", "The token that asks"),
+            Self::TooManyTokens { .. } => (409, "too-many-tokens", "Too many tokens"),
+            Self::Access { .. } => (500, "access", "The file of tokens cannot be used"),
+            Self::Listen { .. } => (500, "listen", "The address cannot be listened on"),
+            Self::Tls { .. } => (500, "tls", "The certificate cannot be used"),
             Self::Internal(_) => (500, "internal", "Internal error"),
         }
     }
@@ -133,18 +259,47 @@ impl ApiError {
                 "`retag status` lists rules and labels; a new rule is known once `retag run` has started with it"
             }
             Self::BadCursor { .. } => "ask again without a cursor: labels may have got a new revision",
+            Self::UnknownOperation(_) => "`retag rule show RULE` names the operation under way",
+            Self::Refused(refusal) => refusal.hint(),
+            Self::Rule(_) => "`retag rule inspect FILE` checks a file without a host",
             Self::BadRequest(_) | Self::NoRoute(_) | Self::Method(_) => {
                 "docs/http.md lists routes and parameters"
             }
-            Self::TooLarge(_) => "ask for fewer keys at once",
+            Self::TooLarge(_) => "send less at once; http.body_bytes_max and upload_bytes_max set the limits",
             Self::UnknownEntry { .. } => "`retag quarantine ls` lists the ids",
             Self::Busy { .. } => "ask again when one of them has ended",
+            Self::Rebuilding { .. } => "ask again when it is done; `retag status` says how long that takes",
             Self::State(_) | Self::Damaged(_) => {
                 "stop the host and look at its log; restore the state directory from a backup if it stays so"
             }
             Self::Socket { .. } => {
                 "check the rights of the state directory and the length of its path (about 100 bytes)"
             }
+            Self::Unauthorized(_) => {
+                "`retag token create` makes one; send it as `Authorization: Bearer TOKEN`"
+            }
+            Self::Forbidden { .. } => "ask an admin for a token of that role; docs/security.md has the table",
+            Self::Foreign(_) => "use http://127.0.0.1 or http://localhost, or set http.auth = \"token\"",
+            Self::RateLimited { .. } => {
+                "ask again after the seconds in `retry-after`; http.rate_per_second sets the rate"
+            }
+            Self::SlowBody(_) | Self::Timeout(_) => {
+                "ask for less at once; http.request_timeout_ms sets the time"
+            }
+            Self::MediaType { .. } => "set the header `content-type`",
+            Self::KeyReused => "take a new key for a new request",
+            Self::KeyBusy => "ask again in a moment: the answer will be that of the first",
+            Self::Changed => "read it again, then decide again",
+            Self::UnknownToken { .. } => "`retag token ls` lists the ids",
+            Self::OwnToken => "revoke it with another admin's token, or as the owner of the state directory",
+            Self::TooManyTokens { .. } => "revoke those that nobody uses: `retag token ls`",
+            Self::Access { .. } => {
+                "repair the line or put back a copy; docs/security.md says what the file holds"
+            }
+            Self::Listen { .. } => {
+                "set `listen` in [http] to another address (port 0 = any free one), or to \"off\""
+            }
+            Self::Tls { .. } => "name PEM files of a certificate and its key in [http] tls",
             Self::Internal(_) => "please report this",
         }
     }

@@ -5,14 +5,15 @@ use super::reader::Reader;
 use super::value::Columns;
 use crate::clock;
 use crate::label::readings::exists;
-use crate::registry::{ERROR, Generation, PENDING, STATUS_INDEX, WAKE_INDEX};
+use crate::registry::{ERROR, Generation, OVERFLOW, PENDING, STATUS_INDEX, WAKE_INDEX};
 use crate::state::{Record, Slot};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// What the answer on one label of a key means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum LabelStatus {
     /// The key carries it.
@@ -30,7 +31,7 @@ pub enum LabelStatus {
 }
 
 /// The labels of one key.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyLabels {
     /// What the key identifies.
     pub entity: String,
@@ -51,7 +52,7 @@ pub struct KeyLabels {
 }
 
 /// How far the answer on one label may be trusted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Metadata {
     /// What the answer means.
     pub status: LabelStatus,
@@ -112,7 +113,7 @@ pub fn labels_of(reader: &Reader, entity: &str, key: &str, metadata: bool) -> Re
 fn status(reader: &Reader, generation: &Generation, record: Option<&Record>, mark: u16) -> LabelStatus {
     let held = record.map_or(0, |r| r.mark(Slot { space: generation.space, index: STATUS_INDEX }));
     match held {
-        ERROR => LabelStatus::Error,
+        ERROR | OVERFLOW => LabelStatus::Error,
         PENDING => LabelStatus::Pending,
         _ if reader.warming() => LabelStatus::Warming,
         _ if !record.is_some_and(|r| exists(r, generation.namespace)) => LabelStatus::UnknownKey,

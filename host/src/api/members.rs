@@ -5,8 +5,9 @@
 
 use super::error::ApiError;
 use super::reader::{LiveLabel, Reader};
-use crate::registry::{ERROR, Entity, PENDING, STATUS_INDEX};
+use crate::registry::{ERROR, Entity, OVERFLOW, PENDING, STATUS_INDEX};
 use crate::state::{Members as Bitmap, SHARDS, split_entity_key};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 pub const LIMIT_MAX: usize = 10_000;
 
 /// How many carry a label.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Count {
     /// Label.
     pub label: String,
@@ -36,7 +37,7 @@ pub struct Count {
 }
 
 /// One member.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Member {
     /// The key as text.
     pub key: String,
@@ -45,7 +46,7 @@ pub struct Member {
 }
 
 /// Some who carry a label.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Members {
     /// Label; for held keys the rule and `pending` or `error`.
     pub label: String,
@@ -143,7 +144,7 @@ pub fn sample(
     Ok(answer(reader, &found, label, value, named(&found, members), None))
 }
 
-/// Keys whose labels a rule holds: `pending` or `error`.
+/// Keys whose labels a rule holds: `pending`, `error` or `overflow`.
 ///
 /// # Errors
 /// An unknown rule, a cursor of another list, what the store says.
@@ -157,7 +158,11 @@ pub fn held(reader: &Reader, rule: &str, status: &str, page: &Page) -> Result<Me
     let mark = match status {
         "pending" => PENDING,
         "error" => ERROR,
-        other => return Err(ApiError::BadRequest(format!("status `{other}`: pending or error is expected"))),
+        "overflow" => OVERFLOW,
+        other => {
+            let expected = "pending, error or overflow is expected";
+            return Err(ApiError::BadRequest(format!("status `{other}`: {expected}")));
+        }
     };
     let marks = Marks { reader, entity, space: generation.space, index: STATUS_INDEX, marks: vec![mark] };
     let (members, next) = marks.page(page)?;

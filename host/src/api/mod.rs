@@ -1,27 +1,64 @@
 //! Reads for people and programs: what a key carries, who carries a label, what the sums are, where the host stands.
 //!
 //! `reader` is the state as of one commit; `labels`, `members`, `aggregates`, `rules`, `status` and `quarantine` answer
-//! from it, each with the commit that the answer is of; `routes` gives the answers their HTTP form and `server` puts
-//! them on the socket in the state directory. The command line asks the same routes, over the socket or in its own
-//! process on a stopped directory. Nothing here writes, and nothing asks a worker.
+//! from it, each with the commit that the answer is of; `routes` gives the answers their HTTP form, `openapi` describes
+//! them, `ofrep` gives them as feature flags. `server` puts the routes on the socket in the state directory, `listen`
+//! on the network; `gate` lets through who may (`caller`, `access`, `role`) and no faster than allowed (`rate`, `edge`).
+//! The command line asks the same routes: over the network, over the socket, or in its own process on a stopped
+//! directory. Nothing here asks a worker; what changes the registry goes by `commands` to whoever writes the state, and
+//! tokens have a file of their own.
 
 mod about;
+pub mod access;
 pub mod aggregates;
 mod body;
+mod caller;
+mod commands;
+mod connection;
+mod edge;
 mod error;
+mod exposition;
+mod gate;
+pub mod idempotency;
 pub mod labels;
+mod listen;
+mod log;
 pub mod members;
+mod metrics;
+mod ofrep;
+mod openapi;
+pub mod precondition;
 pub mod problem;
+mod pulse;
 pub mod quarantine;
+mod rate;
 mod reader;
+mod rebuild;
+pub mod release;
+mod release_routes;
+mod request;
+mod role;
+mod route;
 mod routes;
 pub mod rules;
 mod server;
 pub mod status;
+mod tls;
+pub mod tokens;
 mod value;
 
 pub use about::{About, SourceAbout};
+pub use caller::{Caller, Peer};
+pub use commands::Commands;
+pub use edge::Edge;
 pub use error::ApiError;
+pub use listen::{FILE_NAME as URL_FILE_NAME, Listening, listen};
+pub use metrics::{Limit, Metrics};
+pub use openapi::document;
 pub use reader::Reader;
-pub use routes::{Api, router};
-pub use server::{Limits, ServerHandle, serve, serve_with};
+pub use rebuild::{Rebuild, RebuildProgress};
+pub use request::Upload;
+pub use role::{Access, Role};
+pub use route::Route;
+pub use routes::{Api, router, routes};
+pub use server::{Limits, ServerHandle, serve, serve_router, serve_with};

@@ -3,11 +3,13 @@
 use super::reader::Reader;
 use super::rules::{DataState, RuleAnswer};
 use super::status::Source;
+use crate::aggregate::SET_ENTRIES_MAX;
 use crate::pipeline::rows::Totals;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How bad a problem is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Labels are wrong or stand still.
@@ -19,7 +21,7 @@ pub enum Severity {
 }
 
 /// A problem.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     /// How bad.
     pub severity: Severity,
@@ -49,6 +51,13 @@ pub(super) fn all(
             format!("{} row images were refused by rules and count nothing", totals.bad_images),
             "retag quarantine ls",
         ));
+    }
+    for drift in &reader.about.drift {
+        problems.push(problem(Severity::Info, "drift", drift.clone(), "retag rule ls"));
+    }
+    if let Some(rebuild) = &reader.about.rebuild {
+        let message = format!("{}; the stream waits, and answers are those of before", rebuild.progress());
+        problems.push(problem(Severity::Info, "rebuilding", message, "retag status"));
     }
     if !reader.about.running {
         let lag: u64 = sources.iter().flat_map(|s| &s.partitions).filter_map(|p| p.lag_bytes).sum();
@@ -110,6 +119,18 @@ fn of_rule(rule: &RuleAnswer, problems: &mut Vec<Problem>) {
             "error-keys",
             format!("rule {name} failed on {} keys; their labels stand still", rule.error_keys),
             &format!("retag members --held error {name}"),
+        ));
+    }
+    if rule.overflow_keys > 0 {
+        problems.push(problem(
+            Severity::Error,
+            "overflow-keys",
+            format!(
+                "{} keys of rule {name} have more than {SET_ENTRIES_MAX} different values in min, max or distinct; \
+                 their labels stand still until a coarser rule is built anew",
+                rule.overflow_keys
+            ),
+            &format!("retag members --held overflow {name}"),
         ));
     }
     if rule.pending_keys > 0 {

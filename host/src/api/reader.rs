@@ -2,6 +2,7 @@
 
 use super::about::About;
 use super::error::{ApiError, listed};
+use super::rebuild::What;
 use crate::clock;
 use crate::pipeline::rows::{POSITIONS, Positions};
 use crate::registry::{Entity, Generation, META_KEY, Namespace, Registry};
@@ -70,10 +71,24 @@ impl Reader {
         meta(&self.view, key, what)
     }
 
+    /// The refusal of something that this state does not know, or not yet.
+    fn not_yet(&self, what: What<'_>) -> Option<ApiError> {
+        self.about.rebuild.as_ref()?.refusal(what)
+    }
+
     /// Number of the entity, and the entity.
     pub(super) fn entity(&self, name: &str) -> Result<(u16, &Entity), ApiError> {
         let numbered = (0u16..).zip(&self.registry.entities);
-        numbered.into_iter().find(|(_, entity)| entity.name == name).ok_or_else(|| {
+        let found = numbered.into_iter().find(|(_, entity)| entity.name == name);
+        if let Some(refusal) = self.not_yet(What::Entity(name)) {
+            // Its entity is entered already, but nothing is known of its keys where no other rule has it.
+            let is =
+                |g: &Generation| self.registry.entity_of(g.namespace).is_some_and(|(_, e)| e.name == name);
+            if !self.live().any(is) {
+                return Err(refusal);
+            }
+        }
+        found.ok_or_else(|| {
             let known = listed(self.registry.entities.iter().map(|e| e.name.as_str()));
             ApiError::UnknownEntity { name: name.to_owned(), known }
         })
@@ -82,6 +97,9 @@ impl Reader {
     /// The live label of that name.
     pub(super) fn label(&self, name: &str) -> Result<LiveLabel<'_>, ApiError> {
         let unknown = || {
+            if let Some(refusal) = self.not_yet(What::Label(name)) {
+                return refusal;
+            }
             let live = self.live().flat_map(|g| g.labels.iter().map(|l| l.name.as_str()));
             ApiError::UnknownLabel { name: name.to_owned(), known: listed(live) }
         };
@@ -93,6 +111,9 @@ impl Reader {
     /// The namespace of a rule.
     pub(super) fn namespace(&self, rule: &str) -> Result<&Namespace, ApiError> {
         self.registry.namespace(rule).ok_or_else(|| {
+            if let Some(refusal) = self.not_yet(What::Rule(rule)) {
+                return refusal;
+            }
             let known = listed(self.registry.namespaces.iter().map(|n| n.rule.as_str()));
             ApiError::UnknownRule { name: rule.to_owned(), known }
         })
@@ -108,7 +129,7 @@ impl Reader {
         let bad = |reason| ApiError::BadKey { entity: entity.name.clone(), reason };
         let bytes = entity.key.parse(key).map_err(bad)?;
         let shard = shard_of(key_hash(&entity.name, &bytes));
-        Ok(self.view.get(shard, &entity_key(number, &bytes))?)
+        Ok(self.view.get_brief(shard, &entity_key(number, &bytes))?)
     }
 }
 

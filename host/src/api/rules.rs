@@ -2,13 +2,14 @@
 
 use super::error::ApiError;
 use super::reader::Reader;
-use crate::registry::{ERROR, Generation, GenerationState, Namespace, PENDING, STATUS_INDEX};
+use crate::registry::{ERROR, Generation, GenerationState, Namespace, OVERFLOW, PENDING, STATUS_INDEX};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// How good the sums of a rule are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DataState {
     /// They are those of the tables.
@@ -20,7 +21,7 @@ pub enum DataState {
 }
 
 /// A rule of the state.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RuleAnswer {
     /// Its name.
     pub rule: String,
@@ -50,10 +51,12 @@ pub struct RuleAnswer {
     pub pending_keys: u64,
     /// Keys whose labels are held because the rule failed on them.
     pub error_keys: u64,
+    /// Keys whose labels are held because a counted set of theirs overflowed.
+    pub overflow_keys: u64,
 }
 
 /// An aggregate of a rule.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AggregateAnswer {
     /// Its name.
     pub name: String,
@@ -62,7 +65,7 @@ pub struct AggregateAnswer {
 }
 
 /// A label of a rule.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LabelAnswer {
     /// Its name.
     pub label: String,
@@ -113,6 +116,7 @@ fn one(reader: &Reader, generation: &Generation, namespace: &Namespace) -> RuleA
         labels: labels(reader, generation),
         pending_keys: held(PENDING),
         error_keys: held(ERROR),
+        overflow_keys: held(OVERFLOW),
     }
 }
 

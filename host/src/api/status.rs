@@ -4,17 +4,19 @@ use super::about::SourceAbout;
 use super::error::ApiError;
 use super::problem::{self, Problem};
 use super::reader::Reader;
+use super::rebuild::RebuildProgress;
 use super::rules::{self, RuleAnswer};
 use crate::label::outbox::Place;
 use crate::pipeline::rows::{CURSORS, Cursors, TOTALS, Totals};
 use crate::state::Table;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Most rows of the outbox that are counted.
 const OUTBOX_ROWS_COUNTED: u64 = 10_000;
 
 /// Where the host stands.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StatusAnswer {
     /// What is wrong, worst first.
     pub problems: Vec<Problem>,
@@ -26,6 +28,8 @@ pub struct StatusAnswer {
     pub state_id: String,
     /// Its epoch.
     pub epoch: u64,
+    /// The rebuild under way, if there is one.
+    pub rebuild: Option<RebuildProgress>,
     /// Commit of the answer.
     pub commit: u64,
     /// Engine time of the commit, RFC 3339.
@@ -43,7 +47,7 @@ pub struct StatusAnswer {
 }
 
 /// A source.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Source {
     /// Its name.
     pub source: String,
@@ -60,7 +64,7 @@ pub struct Source {
 }
 
 /// A partition of a source.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Partition {
     /// Path as seen from the configuration's folder.
     pub partition: String,
@@ -73,7 +77,7 @@ pub struct Partition {
 }
 
 /// A sink.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Sink {
     /// Its name.
     pub sink: String,
@@ -101,6 +105,7 @@ pub fn of(reader: &Reader) -> Result<StatusAnswer, ApiError> {
         dir: about.dir.display().to_string(),
         state_id: about.state_id.clone(),
         epoch: about.epoch,
+        rebuild: about.rebuild.as_ref().map(|rebuild| rebuild.progress()),
         commit: reader.commit(),
         time: reader.time(),
         sources,

@@ -63,7 +63,11 @@ impl Columns {
     ) -> impl Iterator<Item = (&'a str, &'a Aggregate, Reading)> + 'a {
         (0u16..).zip(&self.columns).map(|(index, (name, aggregate))| {
             let slot = Slot { space: self.space, index };
-            (name.as_str(), aggregate, aggregate.kind.reading(record.get(slot)))
+            let reading = match record.set(slot) {
+                Some(set) if set.is_overflow() => Reading::Entry(None), // nothing is known of it
+                _ => aggregate.kind.reading(record.get(slot)),
+            };
+            (name.as_str(), aggregate, reading)
         })
     }
 }
@@ -121,6 +125,22 @@ fn timestamp(us: i128) -> String {
 mod tests {
     use super::*;
     use crate::aggregate::value::comparable;
+    use crate::state::Change;
+
+    #[test]
+    fn a_set_that_overflowed_has_no_value() {
+        let declared =
+            serde_json::json!({"id": 0, "name": "merchants", "kind": "distinct", "value": {"type": "i64"}});
+        let aggregate = Aggregate::from_manifest(&serde_json::from_value(declared).unwrap()).unwrap();
+        let columns = Columns { space: 1, columns: vec![("merchants".to_owned(), aggregate)] };
+        let slot = Slot { space: 1, index: 0 };
+        let mut record = Record::new(0);
+        record.apply(&Change::Count(slot, b"m", 1)).unwrap();
+        assert_eq!(columns.texts(&record).collect::<Vec<_>>(), ["1"]);
+        record.apply(&Change::Overflow(slot)).unwrap();
+        assert_eq!(columns.texts(&record).collect::<Vec<_>>(), [""]);
+        assert_eq!(columns.object(Some(&record))["merchants"], Value::Null);
+    }
 
     #[test]
     fn values_print_as_their_type() {

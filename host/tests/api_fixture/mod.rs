@@ -7,8 +7,8 @@ use retag_host::label::outbox::{Place, encode};
 use retag_host::label::{Cause, Transition};
 use retag_host::pipeline::rows::{CURSORS, Cursors, POSITIONS, Positions, TOTALS, Totals};
 use retag_host::registry::{
-    ERROR, Generation, GenerationState, KeyType, LabelNames, META_KEY, Namespace, PENDING, Registry,
-    STATUS_INDEX, WAKE_INDEX,
+    ERROR, Generation, GenerationState, KeyType, LabelNames, META_KEY, Namespace, OVERFLOW, PENDING,
+    Registry, STATUS_INDEX, WAKE_INDEX,
 };
 use retag_host::rule::manifest::{Aggregate, ValueType};
 use retag_host::source::Partition;
@@ -29,6 +29,8 @@ pub(crate) const USERS: u64 = 3000;
 pub(crate) const PENDING_USER: u64 = 77;
 /// The rule failed on this user.
 pub(crate) const ERROR_USER: u64 = 78;
+/// A counted set of this user overflowed.
+pub(crate) const OVERFLOW_USER: u64 = 79;
 /// Labels of this user change by time.
 pub(crate) const WAKING_USER: u64 = 42;
 pub(crate) const WAKE_US: i64 = 1_709_251_199_000_000;
@@ -118,6 +120,9 @@ pub(crate) fn registry() -> Registry {
         params: BTreeMap::from([("big_spender_min".to_owned(), json!("5000.00"))]),
         labels,
         state: GenerationState::Ready,
+        file: String::new(),
+        given: BTreeMap::new(),
+        retained: None,
     };
     registry.generations = vec![
         generation(
@@ -177,6 +182,7 @@ fn changes_of(id: u64) -> Vec<Owned> {
     match id {
         PENDING_USER => changes.push(Owned::Mark(label(STATUS_INDEX), PENDING)),
         ERROR_USER => changes.push(Owned::Mark(label(STATUS_INDEX), ERROR)),
+        OVERFLOW_USER => changes.push(Owned::Mark(label(STATUS_INDEX), OVERFLOW)),
         WAKING_USER => changes.push(Owned::Put(label(WAKE_INDEX), WAKE_US.to_le_bytes().to_vec())),
         _ => {}
     }
@@ -216,10 +222,17 @@ fn commit(writer: &mut StateWriter, shards: &Shards, rows: Vec<retag_host::state
 }
 
 pub(crate) fn bad_image(rule: &str, n: u32) -> serde_json::Value {
-    json!({
+    let mut bad = json!({
         "rule": rule, "code": "null-column", "message": format!("column `amount` is NULL, row {n}"),
         "table": "shop.orders", "source": "orders", "partition": 0, "position": 100 + n, "image": "after",
-    })
+    });
+    // The others are as earlier versions wrote them.
+    if n == 2 {
+        bad["image"] = json!("before");
+        bad["values"] = json!({"amount": "\"much\"", "state": "7", "note": "null", "gone": null});
+        bad["columns_left_out"] = json!(0);
+    }
+    bad
 }
 
 fn facts(position: u64) -> Vec<retag_host::state::Row> {
@@ -240,6 +253,7 @@ fn facts(position: u64) -> Vec<retag_host::state::Row> {
         resent: 12,
         images: 12_000,
         bad_images: 3,
+        quarantine_dropped: 0,
         null_keys: 4,
         skipped: BTreeMap::from([("ddl".to_owned(), 2)]),
         tables: BTreeMap::from([("shop.orders".to_owned(), 8000)]),

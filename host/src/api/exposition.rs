@@ -1,0 +1,190 @@
+//! `/metrics`: the engine's figures and the HTTP side's, as Prometheus reads them. Names are
+//! `retag_<noun>_<unit>[_total]`; no key, path or token stands in a label.
+
+use super::metrics::{BOUNDS, Limit, Metrics};
+use super::rules::DataState;
+use super::status::StatusAnswer;
+use crate::registry::GenerationState;
+use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
+
+/// Media type of the format.
+pub(super) const MEDIA: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Text that grows by families.
+struct Text(String);
+
+type Labels<'a> = &'a [(&'a str, &'a str)];
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}"); // a string takes everything
+    }
+
+    fn sample(&mut self, name: &str, labels: Labels<'_>, value: impl std::fmt::Display) {
+        self.0.push_str(name);
+        for (n, (label, text)) in labels.iter().enumerate() {
+            self.0.push(if n == 0 { '{' } else { ',' });
+            let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = write!(self.0, "{label}=\"{escaped}\"");
+        }
+        if !labels.is_empty() {
+            self.0.push('}');
+        }
+        let _ = writeln!(self.0, " {value}");
+    }
+
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
+}
+
+/// All figures.
+pub(super) fn text(status: &StatusAnswer, time_us: i64, http: &Metrics) -> String {
+    let mut out = Text(String::new());
+    engine(&mut out, status, time_us);
+    sources(&mut out, status);
+    rules(&mut out, status);
+    requests(&mut out, http);
+    out.0
+}
+
+fn engine(out: &mut Text, status: &StatusAnswer, time_us: i64) {
+    let totals = &status.totals;
+    out.one("retag_commits_total", "counter", "Durable commits since the state was made.", status.commit);
+    let seconds = time_us as f64 / 1e6;
+    out.one("retag_engine_time_seconds", "gauge", "Engine time of the last commit, Unix time.", seconds);
+    out.one("retag_epoch_number", "gauge", "Epoch of the state.", status.epoch);
+    out.one("retag_changes_total", "counter", "Changes applied.", totals.changes);
+    out.one(
+        "retag_changes_resent_total",
+        "counter",
+        "Changes that came again and were left out.",
+        totals.resent,
+    );
+    out.one("retag_images_total", "counter", "Row images handed to rules.", totals.images);
+    out.one("retag_images_refused_total", "counter", "Row images that rules refused.", totals.bad_images);
+    out.one("retag_images_null_key_total", "counter", "Row images with a NULL key.", totals.null_keys);
+    out.one("retag_transitions_total", "counter", "Labels set or unset.", totals.transitions);
+    out.one(
+        "retag_outbox_rows",
+        "gauge",
+        "Rows that a sink has not got; counted up to 10,000.",
+        status.outbox_rows,
+    );
+    out.family("retag_messages_skipped_total", "counter", "Messages left out, by reason.");
+    for (reason, n) in &totals.skipped {
+        out.sample("retag_messages_skipped_total", &[("reason", reason)], n);
+    }
+    out.family("retag_table_changes_total", "counter", "Changes by table.");
+    for (table, n) in &totals.tables {
+        out.sample("retag_table_changes_total", &[("table", table)], n);
+    }
+    out.family("retag_problems_count", "gauge", "Problems that `retag status` names, by code.");
+    let mut codes: std::collections::BTreeMap<&str, u64> = std::collections::BTreeMap::new();
+    for problem in &status.problems {
+        *codes.entry(&problem.code).or_default() += 1;
+    }
+    for (code, n) in codes {
+        out.sample("retag_problems_count", &[("code", code)], n);
+    }
+}
+
+fn sources(out: &mut Text, status: &StatusAnswer) {
+    out.family("retag_source_position_bytes", "gauge", "Bytes read and committed, over all partitions.");
+    for source in &status.sources {
+        let read: u64 = source.partitions.iter().map(|p| p.position).sum();
+        out.sample("retag_source_position_bytes", &[("source", &source.source)], read);
+    }
+    out.family("retag_source_lag_bytes", "gauge", "Bytes that wait to be read, over all partitions.");
+    for source in &status.sources {
+        let lag: u64 = source.partitions.iter().filter_map(|p| p.lag_bytes).sum();
+        out.sample("retag_source_lag_bytes", &[("source", &source.source)], lag);
+    }
+    out.family("retag_sink_next_commit", "gauge", "The first commit that the sink has not got whole.");
+    for sink in status.sinks.iter().filter(|sink| sink.configured) {
+        let next = sink.next.map_or(0, |place| place.commit);
+        out.sample("retag_sink_next_commit", &[("sink", &sink.sink)], next);
+    }
+}
+
+fn rules(out: &mut Text, status: &StatusAnswer) {
+    type Figure = fn(&super::rules::RuleAnswer) -> u64;
+    let figures: [(&str, &str, Figure); 6] = [
+        ("retag_rule_revision_number", "Live revision.", |rule| rule.revision.into()),
+        ("retag_rule_exact_count", "1 = its sums are those of the tables.", |rule| {
+            u64::from(rule.data_state == DataState::Exact)
+        }),
+        ("retag_rule_sweeping_count", "1 = its labels are being evaluated for all keys.", |rule| {
+            u64::from(rule.labels_state != GenerationState::Ready)
+        }),
+        ("retag_rule_pending_keys", "Keys whose labels are held for a negative count.", |rule| {
+            rule.pending_keys
+        }),
+        ("retag_rule_error_keys", "Keys whose labels are held because the rule failed.", |rule| {
+            rule.error_keys
+        }),
+        (
+            "retag_rule_overflow_keys",
+            "Keys whose labels are held for a counted set that is too large.",
+            |rule| rule.overflow_keys,
+        ),
+    ];
+    for (name, help, figure) in figures {
+        out.family(name, "gauge", help);
+        for rule in &status.rules {
+            out.sample(name, &[("rule", &rule.rule)], figure(rule));
+        }
+    }
+    out.family("retag_label_keys", "gauge", "Keys that carry a label, by value.");
+    for rule in &status.rules {
+        for label in &rule.labels {
+            if label.values.is_empty() {
+                let labels = [("rule", &*rule.rule), ("label", &*label.label), ("value", "")];
+                out.sample("retag_label_keys", &labels, label.count);
+            }
+            for (value, n) in &label.values {
+                let labels = [("rule", &*rule.rule), ("label", &*label.label), ("value", &**value)];
+                out.sample("retag_label_keys", &labels, n);
+            }
+        }
+    }
+}
+
+fn requests(out: &mut Text, http: &Metrics) {
+    let requests = http.requests();
+    out.family("retag_http_requests_total", "counter", "Requests answered, by route, method and status.");
+    for ((route, method, status), n) in &requests.counts {
+        let labels = [("route", &**route), ("method", *method), ("status", &status.to_string())];
+        out.sample("retag_http_requests_total", &labels, n);
+    }
+    out.family("retag_http_request_seconds", "histogram", "Time from a head to the beginning of its answer.");
+    for (route, times) in &requests.times {
+        let mut below = 0;
+        let bounds = BOUNDS.iter().map(|(_, bound)| *bound).chain(["+Inf"]);
+        for (bound, n) in bounds.zip(times.counts) {
+            below += n;
+            out.sample("retag_http_request_seconds_bucket", &[("route", route), ("le", bound)], below);
+        }
+        out.sample("retag_http_request_seconds_sum", &[("route", route)], times.sum_us as f64 / 1e6);
+        out.sample("retag_http_request_seconds_count", &[("route", route)], below);
+    }
+    let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    out.one("retag_http_connections_count", "gauge", "Connections now.", http.connections());
+    out.one("retag_http_requests_count", "gauge", "Requests whose answers have not begun.", http.in_flight());
+    out.one("retag_http_connections_total", "counter", "Connections accepted.", load(&http.accepted));
+    let failed = load(&http.handshakes_failed);
+    out.one("retag_http_handshakes_failed_total", "counter", "TLS handshakes that failed.", failed);
+    let unauthorized = load(&http.unauthorized);
+    out.one(
+        "retag_http_unauthorized_total",
+        "counter",
+        "Requests without a token that counts.",
+        unauthorized,
+    );
+    out.family("retag_http_limited_total", "counter", "How often a limit of [http] was reached, by its key.");
+    for limit in Limit::ALL {
+        out.sample("retag_http_limited_total", &[("limit", limit.key())], http.limited_count(limit));
+    }
+}

@@ -1,0 +1,349 @@
+//! Answers on revisions: what a rule's revisions are and how far, what one would change, who did what.
+
+use super::error::{ApiError, listed};
+use super::reader::Reader;
+use super::rules::DataState;
+use super::value::Columns;
+use crate::clock;
+use crate::pipeline::sweep::{Work, work_key};
+use crate::registry::command::Command;
+use crate::registry::preview::{Compared, compare};
+use crate::registry::revision::{
+    AUDIT_PREFIX, AuditEntry, LabelPreview, OperationKind, OperationState, Preview, Release, Report,
+};
+use crate::registry::{Generation, Operation, Refusal, Revision};
+use crate::state::{Record, SHARDS, Slot, Table, split_entity_key};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Most keys that a preview names for each label and direction.
+const SAMPLES_MAX: usize = 20;
+/// Most lines of the audit in one answer.
+pub const AUDIT_MAX: usize = 1000;
+
+/// How the host works on a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunState {
+    /// It follows its sources.
+    Running,
+    /// It reads what was there before it.
+    CatchingUp,
+    /// No host runs.
+    Stopped,
+}
+
+/// A revision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RevisionAnswer {
+    /// Rule.
+    pub rule: String,
+    /// Its number.
+    pub revision: u32,
+    /// How far it is.
+    pub release: Release,
+    /// How the host works on it.
+    pub run_state: RunState,
+    /// How good its sums are.
+    pub data_state: DataState,
+    /// Version for people, of the file.
+    pub version: String,
+    /// sha256 of the file.
+    pub file: String,
+    /// Length of the file.
+    pub bytes: u64,
+    /// Hash of the map module.
+    pub map_id: String,
+    /// Everything that gives `map` its meaning, hashed.
+    pub namespace_id: String,
+    /// Hash of the label side.
+    pub label_id: String,
+    /// Parameters as given; defaults stand for the others.
+    pub params: BTreeMap<String, Value>,
+    /// Names of its labels.
+    pub labels: Vec<String>,
+    /// When it came, RFC 3339.
+    pub uploaded: String,
+    /// Who brought it.
+    pub by: String,
+    /// Why.
+    pub why: String,
+    /// What the check found.
+    pub report: Report,
+    /// Until when it is kept for a way back, RFC 3339.
+    pub retained_until: Option<String>,
+    /// The operation under way on it.
+    pub operation: Option<OperationAnswer>,
+    /// Previews that were asked for.
+    pub previews: Vec<Preview>,
+}
+
+/// An operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperationAnswer {
+    /// Its number.
+    pub id: u64,
+    /// What it does.
+    pub kind: OperationKind,
+    /// Rule.
+    pub rule: String,
+    /// Revision.
+    pub revision: u32,
+    /// How far it is.
+    pub state: OperationState,
+    /// The commit with which it began.
+    pub commit: u64,
+    /// When that was, RFC 3339.
+    pub began: String,
+    /// When it ended, RFC 3339.
+    pub ended: Option<String>,
+    /// Keys done.
+    pub keys: u64,
+    /// Parts of the key space done, in percent.
+    pub percent: u8,
+}
+
+/// A preview with some of the keys.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PreviewAnswer {
+    /// Rule.
+    pub rule: String,
+    /// Revision.
+    pub revision: u32,
+    /// The counts.
+    #[serde(flatten)]
+    pub preview: Preview,
+    /// Some of the keys.
+    pub samples: Vec<Samples>,
+}
+
+/// Keys that would get or lose a label.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Samples {
+    /// Label.
+    pub label: String,
+    /// Value; null = with whatever value.
+    pub value: Option<String>,
+    /// Would get it.
+    pub entered: Vec<Sample>,
+    /// Would lose it.
+    pub left: Vec<Sample>,
+}
+
+/// A key with its labels on both sides.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// The key as text.
+    pub key: String,
+    /// Labels of the live revision.
+    pub before: BTreeMap<String, Value>,
+    /// Labels of the other one.
+    pub after: BTreeMap<String, Value>,
+    /// Its aggregates.
+    pub aggregates: serde_json::Map<String, Value>,
+}
+
+/// Shard and ordinal of a key.
+type Place = (usize, u32);
+
+/// A line of the audit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AuditAnswer {
+    /// When, RFC 3339.
+    pub time: String,
+    /// The rest.
+    #[serde(flatten)]
+    pub entry: AuditEntry,
+}
+
+/// A revision that must be there.
+pub(super) fn known<'a>(reader: &'a Reader, rule: &str, number: u32) -> Result<&'a Revision, ApiError> {
+    rule_is_known(reader, rule)?;
+    let unknown = || Refusal::UnknownRevision { rule: rule.to_owned(), revision: number };
+    Ok(reader.registry.revision(rule, number).ok_or_else(unknown)?)
+}
+
+/// The revisions of a rule, oldest first.
+pub(super) fn all(reader: &Reader, rule: &str) -> Result<Vec<RevisionAnswer>, ApiError> {
+    rule_is_known(reader, rule)?;
+    reader.registry.revisions_of(rule).map(|r| one(reader, r)).collect()
+}
+
+fn rule_is_known(reader: &Reader, rule: &str) -> Result<(), ApiError> {
+    let registry = &reader.registry;
+    if registry.namespace(rule).is_some() || registry.revisions_of(rule).next().is_some() {
+        return Ok(());
+    }
+    let known = listed(registry.namespaces.iter().map(|n| n.rule.as_str()));
+    Err(ApiError::UnknownRule { name: rule.to_owned(), known })
+}
+
+/// A revision.
+pub(super) fn one(reader: &Reader, revision: &Revision) -> Result<RevisionAnswer, ApiError> {
+    let registry = &reader.registry;
+    let (rule, number) = (&revision.rule, revision.number);
+    let data_state = match (reader.about.complete(), reader.positions.catching_up) {
+        (false, _) => DataState::Approximate,
+        (true, true) => DataState::CatchingUp,
+        (true, false) => DataState::Exact,
+    };
+    let run_state = match (reader.about.running, reader.positions.catching_up) {
+        (false, _) => RunState::Stopped,
+        (true, true) => RunState::CatchingUp,
+        (true, false) => RunState::Running,
+    };
+    let retained = registry.generation_of(rule, number).and_then(|g| g.retained);
+    let under_way = registry.running().find(|o| o.rule == *rule && o.revision == number);
+    Ok(RevisionAnswer {
+        rule: rule.clone(),
+        revision: number,
+        release: registry.release(rule, number),
+        run_state,
+        data_state,
+        version: revision.manifest.version.clone(),
+        file: revision.file.clone(),
+        bytes: revision.bytes,
+        map_id: revision.map_id.clone(),
+        namespace_id: revision.namespace_id.clone(),
+        label_id: revision.label_id.clone(),
+        params: revision.given.clone(),
+        labels: revision.manifest.labels.iter().map(|l| l.name.clone()).collect(),
+        uploaded: clock::rfc3339(revision.uploaded_us),
+        by: revision.by.clone(),
+        why: revision.why.clone(),
+        report: revision.report.clone(),
+        retained_until: retained.map(|r| clock::rfc3339(r.until_us)),
+        operation: under_way.map(|o| operation_answer(reader, o)).transpose()?,
+        previews: revision.previews.clone(),
+    })
+}
+
+/// An operation by its number.
+pub(super) fn operation(reader: &Reader, id: u64) -> Result<OperationAnswer, ApiError> {
+    let found = reader.registry.operations.iter().find(|o| o.id == id);
+    operation_answer(reader, found.ok_or(ApiError::UnknownOperation(id))?)
+}
+
+fn operation_answer(reader: &Reader, operation: &Operation) -> Result<OperationAnswer, ApiError> {
+    let work: Option<Work> = match operation.state {
+        OperationState::Running => reader.fact(&work_key(operation.id), "the row of an operation")?,
+        _ => None,
+    };
+    let done = work.as_ref().map_or(0, Work::shards_done) * 100 / SHARDS;
+    Ok(OperationAnswer {
+        id: operation.id,
+        kind: operation.kind,
+        rule: operation.rule.clone(),
+        revision: operation.revision,
+        state: operation.state,
+        commit: operation.commit,
+        began: clock::rfc3339(operation.began_us),
+        ended: operation.ended_us.map(clock::rfc3339),
+        keys: work.as_ref().map_or(operation.keys, |w| w.keys),
+        percent: if operation.state == OperationState::Done {
+            100
+        } else {
+            u8::try_from(done).unwrap_or(100)
+        },
+    })
+}
+
+/// What activating a revision would change now, and the command that keeps it.
+pub(super) fn preview(
+    reader: &Reader,
+    rule: &str,
+    number: u32,
+) -> Result<(PreviewAnswer, Command), ApiError> {
+    known(reader, rule, number)?;
+    let registry = &reader.registry;
+    let not = |what: String| Refusal::NotReady { rule: rule.to_owned(), revision: number, what };
+    let live = registry.live(rule);
+    let new = registry.generation_of(rule, number);
+    let (Some(live), Some(new)) = (live, new) else {
+        return Err(not(format!("is not prepared: `retag rule prepare {rule}@{number}`")).into());
+    };
+    if registry.release(rule, number) == Release::Preparing {
+        return Err(not("is being prepared: wait until it is ready".to_owned()).into());
+    }
+    let mut places: BTreeMap<(String, Option<String>), [Vec<Place>; 2]> = BTreeMap::new();
+    let preview = compare(&reader.view, live, new, &mut |c: &Compared<'_>| {
+        let of = places.entry((c.label.to_owned(), c.value.map(str::to_owned))).or_default();
+        for (places, ordinals) in of.iter_mut().zip([c.entered, c.left]) {
+            let room = SAMPLES_MAX.saturating_sub(places.len());
+            places.extend(ordinals.iter().take(room).map(|ordinal| (c.shard, ordinal)));
+        }
+    });
+    let mut samples = Vec::new();
+    for ((label, value), [entered, left]) in places {
+        let read = |places: Vec<Place>| -> Result<Vec<Sample>, ApiError> {
+            let found: Result<Vec<_>, _> =
+                places.into_iter().map(|place| sample(reader, (live, new), place)).collect();
+            Ok(found?.into_iter().flatten().collect())
+        };
+        if !entered.is_empty() || !left.is_empty() {
+            samples.push(Samples { label, value, entered: read(entered)?, left: read(left)? });
+        }
+    }
+    let command =
+        Command::Keep { rule: rule.to_owned(), revision: number, preview: Box::new(preview.clone()) };
+    Ok((PreviewAnswer { rule: rule.to_owned(), revision: number, preview, samples }, command))
+}
+
+fn sample(
+    reader: &Reader,
+    (live, new): (&Generation, &Generation),
+    (shard, ordinal): Place,
+) -> Result<Option<Sample>, ApiError> {
+    let Some(key) = reader.view.key_of(shard, ordinal)? else { return Ok(None) };
+    let Some(record) = reader.view.get(shard, &key)? else { return Ok(None) };
+    let Some((number, bytes)) = split_entity_key(&key) else { return Ok(None) };
+    let Some(entity) = reader.registry.entities.get(usize::from(number)) else { return Ok(None) };
+    let namespace = reader.namespace(&live.rule)?;
+    Ok(Some(Sample {
+        key: entity.key.text(bytes),
+        before: carried(live, &record),
+        after: carried(new, &record),
+        aggregates: Columns::of(namespace)?.object(Some(&record)),
+    }))
+}
+
+fn carried(generation: &Generation, record: &Record) -> BTreeMap<String, Value> {
+    let mut labels = BTreeMap::new();
+    for (index, label) in (0u16..).zip(&generation.labels) {
+        let mark = record.mark(Slot { space: generation.space, index });
+        if mark != 0 {
+            let value = generation.value_name(index, mark).map_or(Value::Bool(true), Value::from);
+            labels.insert(label.name.clone(), value);
+        }
+    }
+    labels
+}
+
+/// What a preview says of one label, in a line for people.
+#[must_use]
+pub fn label_name(of: &LabelPreview) -> String {
+    of.value.as_ref().map_or_else(|| of.label.clone(), |value| format!("{}={value}", of.label))
+}
+
+/// Lines of the audit behind commit `after`, oldest first, of one rule or of all.
+pub(super) fn audit(
+    reader: &Reader,
+    rule: Option<&str>,
+    (after, limit): (u64, usize),
+) -> Result<Vec<AuditAnswer>, ApiError> {
+    let from = crate::registry::revision::audit_key(after.saturating_add(1));
+    let end = [AUDIT_PREFIX, &[0xff; 9]].concat();
+    let (mut lines, mut damaged) = (Vec::new(), false);
+    reader.view.rows(Table::Meta, &from, Some(&end), &mut |_, row| {
+        match serde_json::from_slice::<AuditEntry>(row) {
+            Ok(entry) if rule.is_none_or(|rule| rule == entry.rule) => {
+                lines.push(AuditAnswer { time: clock::rfc3339(entry.time_us), entry });
+            }
+            Ok(_) => {}
+            Err(_) => damaged = true,
+        }
+        !damaged && lines.len() < limit
+    })?;
+    if damaged { Err(ApiError::Damaged("a line of the audit")) } else { Ok(lines) }
+}

@@ -1,0 +1,389 @@
+//! Routes on revisions: upload, plan, prepare, preview, activate, roll back, parameters; the audit and operations.
+//!
+//! Uploads are compiled and checked on a thread of their own, two at once; everything else waits for its commit there.
+
+use super::caller::Caller;
+use super::commands::Commands;
+use super::error::ApiError;
+use super::reader::Reader;
+use super::release;
+use super::request::{JsonBody, Upload};
+use super::role::{Access, Role};
+use super::route::Route;
+use super::routes::{Answer, Api, Asked, Named, Shared, answer, json};
+use crate::pipeline::program::Code;
+use crate::pipeline::rules::stored::stored_rule;
+use crate::pipeline::rules::{Loaded, load, rule_engine};
+use crate::registry::Revision;
+use crate::registry::command::{Asker, Bound, Command, Done};
+use crate::rule::limits::RULE_FILE_BYTES_MAX;
+use crate::rule::{RuleEngine, RuleFile};
+use axum::extract::{Extension, Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json as object};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Lines of the audit in an answer where nothing is said.
+const LINES_DEFAULT: u32 = 100;
+
+type From = Extension<Caller>;
+
+const VIEWER: Access = Access::Role(Role::Viewer);
+const OPERATOR: Access = Access::Role(Role::Operator);
+const DEPLOYER: Access = Access::Role(Role::Deployer);
+const RULE: (u16, &str) = (404, "unknown-rule");
+const REVISION: (u16, &str) = (404, "unknown-revision");
+const UNDER_WAY: (u16, &str) = (409, "operation-under-way");
+const NOT_READY: (u16, &str) = (409, "not-ready");
+const HISTORY: (u16, &str) = (409, "needs-history");
+const TAKEN: (u16, &str) = (409, "label-taken");
+const TOO_MANY: (u16, &str) = (409, "too-many-revisions");
+const MANAGED: (u16, &str) = (409, "managed-by-config");
+const REFUSED: (u16, &str) = (422, "rule-refused");
+const BUSY: (u16, &str) = (503, "busy");
+const STOPPING: (u16, &str) = (503, "stopping");
+
+/// An answer of several parts; docs/http.md says which.
+type Parts = Map<String, Value>;
+
+/// All of them.
+pub(super) fn routes() -> Vec<Route> {
+    let mut routes = reading();
+    routes.extend(writing());
+    routes
+}
+
+fn reading() -> Vec<Route> {
+    vec![
+        Route::get("/v1/rules/{rule}/revisions", VIEWER, revisions)
+            .named("listRevisions", "The revisions of a rule, the oldest first.")
+            .json::<Parts>(200)
+            .refuses(&[RULE]),
+        Route::get("/v1/rules/{rule}/revisions/{revision}", VIEWER, revision)
+            .named("getRevision", "A revision.")
+            .json::<Parts>(200)
+            .refuses(&[RULE, REVISION]),
+        Route::post("/v1/rules/{rule}/revisions/{revision}/plan", VIEWER, plan)
+            .named("planRevision", "What a revision changes against the live one, and what it needs.")
+            .json::<Parts>(200)
+            .refuses(&[RULE, REVISION]),
+        Route::get("/v1/operations/{id}", VIEWER, operation)
+            .named("getOperation", "How far a prepare, or the telling of a switch, is.")
+            .json::<Parts>(200)
+            .refuses(&[(404, "unknown-operation")]),
+        Route::get("/v1/audit", OPERATOR, audit)
+            .named("listAudit", "Who changed what, when and why, the oldest first.")
+            .query::<AuditQuery>()
+            .json::<Parts>(200),
+    ]
+}
+
+fn writing() -> Vec<Route> {
+    vec![
+        Route::post("/v1/rules/{rule}/revisions", DEPLOYER, push)
+            .named("pushRevision", "Uploads a rule file; nothing that consumers read changes.")
+            .query::<Why>()
+            .takes_upload()
+            .json::<Parts>(200)
+            .json::<Parts>(201)
+            .refuses(&[TOO_MANY, MANAGED, REFUSED, BUSY, STOPPING]),
+        Route::post("/v1/rules/{rule}/revisions/{revision}/prepare", DEPLOYER, prepare)
+            .named("prepareRevision", "Evaluates all keys for a revision.")
+            .query::<Why>()
+            .json::<Parts>(200)
+            .json::<Parts>(202)
+            .refuses(&[RULE, REVISION, UNDER_WAY, HISTORY, TOO_MANY, MANAGED, REFUSED, BUSY, STOPPING]),
+        Route::post("/v1/rules/{rule}/revisions/{revision}/cancel", DEPLOYER, cancel)
+            .named("cancelRevision", "Drops what was prepared and never live.")
+            .query::<Why>()
+            .json::<Parts>(200)
+            .refuses(&[RULE, REVISION, UNDER_WAY, (409, "not-cancellable"), MANAGED, BUSY, STOPPING]),
+        Route::post("/v1/rules/{rule}/revisions/{revision}/preview", DEPLOYER, preview)
+            .named("previewRevision", "Per label and value how many keys would enter, leave and stay.")
+            .query::<Why>()
+            .json::<Parts>(200)
+            .refuses(&[RULE, REVISION, NOT_READY, HISTORY, MANAGED, BUSY, STOPPING]),
+        Route::post("/v1/rules/{rule}/revisions/{revision}/activate", DEPLOYER, activate)
+            .named("activateRevision", "Makes a revision live in one commit; never waits.")
+            .query::<Why>()
+            .takes::<ActivateBody>()
+            .json::<Parts>(200)
+            .json::<Parts>(202)
+            .refuses(&[
+                RULE,
+                REVISION,
+                (404, "unknown-preview"),
+                UNDER_WAY,
+                NOT_READY,
+                HISTORY,
+                TAKEN,
+                (409, "preview-moved"),
+                MANAGED,
+                BUSY,
+                STOPPING,
+            ]),
+        Route::post("/v1/rules/{rule}/rollback", DEPLOYER, rollback)
+            .named("rollbackRule", "The same switch back to what was live before.")
+            .query::<Why>()
+            .json::<Parts>(200)
+            .json::<Parts>(202)
+            .refuses(&[RULE, UNDER_WAY, (409, "nothing-before"), TAKEN, MANAGED, BUSY, STOPPING]),
+        Route::post("/v1/rules/{rule}/params", DEPLOYER, params)
+            .named("setParameters", "The live file with other parameters as a revision, prepared at once.")
+            .query::<Why>()
+            .takes::<ParamsBody>()
+            .json::<Parts>(200)
+            .json::<Parts>(202)
+            .refuses(&[RULE, REVISION, UNDER_WAY, TOO_MANY, MANAGED, REFUSED, BUSY, STOPPING]),
+    ]
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Why {
+    /// Why, for the audit.
+    #[serde(default)]
+    reason: String,
+}
+
+fn asker(Extension(caller): From, why: Asked<Why>) -> Result<Asker, ApiError> {
+    Ok(Asker { by: caller.who(), why: why?.0.reason })
+}
+
+/// What a command gets from the thread that it runs on.
+struct Work {
+    reader: Reader,
+    commands: Commands,
+    asker: Asker,
+}
+
+impl Work {
+    fn submit(&self, command: Command, code: Option<Code>) -> Result<Done, ApiError> {
+        Ok(self.commands.submit(command, code, self.asker.clone())?)
+    }
+}
+
+/// Runs `work` where it may wait.
+async fn apart<T, F>(api: &Api, asker: Asker, work: F) -> Result<T, ApiError>
+where
+    T: Send + 'static,
+    F: FnOnce(Work) -> Result<T, ApiError> + Send + 'static,
+{
+    let work_with = Work { reader: api.reader()?, commands: api.commands.clone(), asker };
+    let done = tokio::task::spawn_blocking(move || work(work_with)).await;
+    done.map_err(|e| ApiError::Internal(e.to_string()))?
+}
+
+/// An answer with another status than 200.
+fn with_status<T: Serialize>(status: StatusCode, answer: &T) -> Answer {
+    Ok((status, json(answer)?).into_response())
+}
+
+/// 202 while an operation is under way, 200 when nothing is left to do.
+fn accepted(done: &Done) -> Answer {
+    match done.operation {
+        None => json(done),
+        Some(id) => {
+            let place = [(header::LOCATION, format!("/v1/operations/{id}"))];
+            Ok((StatusCode::ACCEPTED, place, json(done)?).into_response())
+        }
+    }
+}
+
+async fn revisions(State(api): Shared, path: Named<String>) -> Answer {
+    let Path(rule) = path?;
+    answer(&api, move |reader| {
+        let revisions = release::all(reader, &rule)?;
+        Ok(object!({ "commit": reader.commit(), "time": reader.time(), "revisions": revisions }))
+    })
+    .await
+}
+
+async fn revision(State(api): Shared, path: Named<(String, u32)>) -> Answer {
+    let Path((rule, number)) = path?;
+    answer(&api, move |reader| release::one(reader, release::known(reader, &rule, number)?)).await
+}
+
+/// 201 for a new revision, 200 for bytes that one has already.
+async fn push(
+    State(api): Shared,
+    sender: From,
+    path: Named<String>,
+    why: Asked<Why>,
+    upload: Result<Upload, ApiError>,
+) -> Answer {
+    let (asker, Path(rule), upload) = (asker(sender, why)?, path?, upload?);
+    if upload.bytes.len() > RULE_FILE_BYTES_MAX {
+        return Err(ApiError::TooLarge(format!("a rule file has at most {RULE_FILE_BYTES_MAX} bytes")));
+    }
+    let bytes = upload.bytes.to_vec();
+    let api_after = api.clone();
+    let done = apart(&api, asker, move |work| {
+        let engine = engine(&work.reader)?;
+        let given = inherited(&work.reader, &rule, &bytes);
+        let loaded = load(&engine, &rule, (PathBuf::from("the upload"), bytes.clone()), &given)?;
+        let revision = loaded.revision(&work.asker.by, &work.asker.why);
+        work.submit(Command::Push(Box::new(revision), Arc::new(bytes)), None)
+    })
+    .await?;
+    let reader = api_after.reader()?;
+    let revision = release::known(&reader, &done.rule, done.revision)?;
+    let (found, plan) = (release::one(&reader, revision)?, reader.registry.plan(&done.rule, done.revision)?);
+    let status = if done.changed { StatusCode::CREATED } else { StatusCode::OK };
+    with_status(status, &object!({ "created": done.changed, "revision": found, "plan": plan }))
+}
+
+/// Compiled code is kept where the next start looks for it.
+fn engine(reader: &Reader) -> Result<RuleEngine, ApiError> {
+    Ok(rule_engine(Some(&reader.about.dir))?)
+}
+
+/// The live revision's parameters, as far as the new file has them too.
+fn inherited(reader: &Reader, rule: &str, bytes: &[u8]) -> BTreeMap<String, Value> {
+    let live = reader.registry.live(rule).map(|g| g.given.clone()).unwrap_or_default();
+    let Ok(file) = RuleFile::read(bytes) else { return live };
+    let known = |name: &String| file.manifest.params.iter().any(|p| p.name == *name);
+    live.into_iter().filter(|(name, _)| known(name)).collect()
+}
+
+async fn plan(State(api): Shared, path: Named<(String, u32)>) -> Answer {
+    let Path((rule, number)) = path?;
+    answer(&api, move |reader| {
+        release::known(reader, &rule, number)?;
+        Ok(reader.registry.plan(&rule, number)?)
+    })
+    .await
+}
+
+/// The code of a revision that is kept in the state.
+fn code(reader: &Reader, revision: &Revision, given: &BTreeMap<String, Value>) -> Result<Loaded, ApiError> {
+    Ok(stored_rule(&engine(reader)?, &reader.view, &revision.rule, (&revision.file, given))?)
+}
+
+async fn prepare(State(api): Shared, sender: From, path: Named<(String, u32)>, why: Asked<Why>) -> Answer {
+    let (asker, Path((rule, number))) = (asker(sender, why)?, path?);
+    let done = apart(&api, asker, move |work| {
+        let revision = release::known(&work.reader, &rule, number)?;
+        let prepared = work.reader.registry.generation_of(&rule, number).is_some();
+        let code = (!prepared).then(|| code(&work.reader, revision, &revision.given)).transpose()?;
+        work.submit(Command::Prepare { rule, revision: number }, code.map(|c| c.code()))
+    })
+    .await?;
+    accepted(&done)
+}
+
+async fn cancel(State(api): Shared, sender: From, path: Named<(String, u32)>, why: Asked<Why>) -> Answer {
+    let (asker, Path((rule, revision))) = (asker(sender, why)?, path?);
+    let done = apart(&api, asker, move |work| work.submit(Command::Cancel { rule, revision }, None)).await?;
+    json(&done)
+}
+
+async fn preview(State(api): Shared, sender: From, path: Named<(String, u32)>, why: Asked<Why>) -> Answer {
+    let (asker, Path((rule, number))) = (asker(sender, why)?, path?);
+    let found = apart(&api, asker, move |work| {
+        let (found, keep) = release::preview(&work.reader, &rule, number)?;
+        work.submit(keep, None)?;
+        Ok(found)
+    })
+    .await?;
+    json(&found)
+}
+
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ActivateBody {
+    /// Id of a preview.
+    preview: Option<String>,
+    /// How far what changes may have moved since, in percent of what the preview said.
+    #[schemars(range(min = 0.0))]
+    max_change_percent: Option<f64>,
+}
+
+async fn activate(
+    State(api): Shared,
+    sender: From,
+    path: Named<(String, u32)>,
+    why: Asked<Why>,
+    body: Result<JsonBody<ActivateBody>, ApiError>,
+) -> Answer {
+    let (asker, Path((rule, revision)), JsonBody(body)) = (asker(sender, why)?, path?, body?);
+    let bound = match (body.preview, body.max_change_percent) {
+        (None, None) => None,
+        (Some(preview), Some(max)) if max >= 0.0 => Some(Bound { preview, max_change_percent: max }),
+        _ => {
+            let message = "preview and max_change_percent (0 or more) belong together";
+            return Err(ApiError::BadRequest(message.into()));
+        }
+    };
+    let command = Command::Activate { rule, revision, bound };
+    let done = apart(&api, asker, move |work| work.submit(command, None)).await?;
+    accepted(&done)
+}
+
+async fn rollback(State(api): Shared, sender: From, path: Named<String>, why: Asked<Why>) -> Answer {
+    let (asker, Path(rule)) = (asker(sender, why)?, path?);
+    let done = apart(&api, asker, move |work| work.submit(Command::Rollback { rule }, None)).await?;
+    accepted(&done)
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ParamsBody {
+    params: BTreeMap<String, Value>,
+}
+
+/// The live revision's file under other parameters, as a revision that is prepared at once.
+async fn params(
+    State(api): Shared,
+    sender: From,
+    path: Named<String>,
+    why: Asked<Why>,
+    body: Result<JsonBody<ParamsBody>, ApiError>,
+) -> Answer {
+    let (asker, Path(rule), JsonBody(body)) = (asker(sender, why)?, path?, body?);
+    let done = apart(&api, asker, move |work| {
+        let live = work.reader.registry.live(&rule).map_or(0, |g| g.revision);
+        let revision = release::known(&work.reader, &rule, live)?;
+        let mut given = revision.given.clone();
+        given.extend(body.params);
+        let loaded = code(&work.reader, revision, &given)?;
+        let new = loaded.revision(&work.asker.by, &work.asker.why);
+        work.submit(Command::Params(Box::new(new)), Some(loaded.code()))
+    })
+    .await?;
+    accepted(&done)
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct AuditQuery {
+    rule: Option<String>,
+    #[serde(default)]
+    after: u64,
+    #[schemars(range(min = 1, max = release::AUDIT_MAX))]
+    limit: Option<u32>,
+}
+
+async fn audit(State(api): Shared, query: Asked<AuditQuery>) -> Answer {
+    let Query(query) = query?;
+    answer(&api, move |reader| {
+        let limit = query.limit.unwrap_or(LINES_DEFAULT) as usize;
+        if !(1..=release::AUDIT_MAX).contains(&limit) {
+            return Err(ApiError::BadRequest(format!("limit: 1 to {}", release::AUDIT_MAX)));
+        }
+        let lines = release::audit(reader, query.rule.as_deref(), (query.after, limit))?;
+        let next = (lines.len() == limit).then(|| lines.last().map(|l| l.entry.commit)).flatten();
+        Ok(object!({ "commit": reader.commit(), "time": reader.time(), "lines": lines, "next": next }))
+    })
+    .await
+}
+
+async fn operation(State(api): Shared, path: Named<u64>) -> Answer {
+    let Path(id) = path?;
+    answer(&api, move |reader| release::operation(reader, id)).await
+}
