@@ -6,7 +6,9 @@ use core::ops::{Add, Mul, Neg, Sub};
 
 /// A number with `S` digits after the point; a column of it has up to 18 digits, a sum up to 38.
 ///
-/// Holds the value × 10^S. Arithmetic stops at the ends of i128 and never wraps.
+/// Holds the value × 10^S. Arithmetic in a rule stops at the ends of i128. The host keeps a sum modulo 2^128 in units of
+/// the last digit: exact in any order as long as the final sum is within ±1.7·10^38 units; beyond, it reads wrong. Choose
+/// a scale with which that cannot happen.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
 pub struct Decimal<const S: u8>(i128);
 

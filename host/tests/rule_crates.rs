@@ -27,6 +27,7 @@ fn init_test_build_and_inspect_work_in_any_folder() {
     assert!(!built.file.one_module);
     assert_eq!(built.panic_locations, [] as [String; 0]);
 
+    inspect_measures_on_the_crates_scenarios(&first, &built.output);
     let found = inspect::inspect(&built.output, Some(&first.join("scenarios/first.scenario"))).unwrap();
     assert_eq!(found["manifest"]["name"], "my_rule");
     assert_eq!(found["map_id"], built.file.map_id());
@@ -65,6 +66,33 @@ fn init_test_build_and_inspect_work_in_any_folder() {
     replace(&source, "assert!(shop.labels(42).regular);", "");
     test::run(&test::Args { path: first.clone(), bless: true }).unwrap();
     assert!(!fs::read_to_string(&scenario).unwrap().contains("42 regular"));
+}
+
+/// Fuel is measured on the costliest scenario of the crate around the file, or the given one, or made-up rows.
+fn inspect_measures_on_the_crates_scenarios(folder: &Path, wasm: &Path) {
+    let measured = |wasm: &Path, scenario: Option<&Path>| {
+        let found = inspect::inspect(wasm, scenario).unwrap();
+        (found["fuel_per_row"].as_u64().unwrap(), found["fuel_measured_on"].as_str().unwrap().to_owned())
+    };
+    let (fuel, on) = measured(wasm, None);
+    assert!(on.ends_with("scenarios/first.scenario"), "{on}");
+    assert_eq!(measured(wasm, Some(&folder.join("scenarios/first.scenario"))).0, fuel);
+    // Below the crate it is the same crate.
+    let below = folder.join("target/some/where/rule.wasm");
+    fs::create_dir_all(below.parent().unwrap()).unwrap();
+    fs::copy(wasm, &below).unwrap();
+    assert_eq!(measured(&below, None), (fuel, on));
+    // A scenario given by hand goes before the crate's; one of other tables measures nothing.
+    let given = folder.join("given");
+    fs::copy(folder.join("scenarios/first.scenario"), &given).unwrap();
+    assert!(measured(wasm, Some(&given)).1.ends_with("given"));
+    fs::write(&given, "").unwrap();
+    assert!(inspect::inspect(wasm, Some(&given)).unwrap_err().to_string().contains("no row"));
+    // No crate, no scenario.
+    let away = folder.with_file_name("away.wasm");
+    fs::copy(wasm, &away).unwrap();
+    let (_, on) = measured(&away, None);
+    assert!(on.starts_with("made-up rows") && on.contains("--scenario FILE"), "{on}");
 }
 
 #[test]

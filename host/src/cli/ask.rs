@@ -1,21 +1,26 @@
-//! Where a reading command asks: the host's socket in the state directory, else the routes in this process over the
-//! stopped directory. Both are the same routes, so both give the same answer.
+//! Where a command asks: a host on the network, the host's socket in the state directory, else the routes in this process
+//! over the stopped directory. All are the same routes, so all give the same answer.
 
-use crate::api::{self, About, Api};
+use super::place::{Place, PlaceArgs, Remote};
+use crate::api::access::AccessFile;
+use crate::api::{self, About, Api, Commands, Peer};
 use crate::clock;
 use crate::config::Config;
 use crate::pipeline::parts::SharedView;
 use crate::pipeline::setup::socket_path;
+use crate::registry::command::Audience;
 use crate::state::{FjallStore, StateDir, StateWriter, Store, StoreError};
 use anyhow::{Context, bail};
 use axum::Router;
 use axum::body::Body;
 use http_body_util::BodyExt;
 use hyper::client::conn::http1;
+use hyper::header::{self, HeaderValue};
 use hyper::service::Service;
-use hyper::{Request, Response, header};
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -41,13 +46,21 @@ pub(super) struct Asker {
 
 enum Way {
     Socket(PathBuf),
+    Network(Remote),
     Stopped { routes: TowerToHyperService<Router>, _dir: StateDir },
 }
 
 impl Asker {
-    /// Finds the host's socket, or opens the stopped directory.
-    pub(super) fn open(config: &Config) -> anyhow::Result<Self> {
+    /// Finds the host, or opens the stopped directory.
+    pub(super) fn open(place: &PlaceArgs) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        match place.find()? {
+            Place::There(remote) => Ok(Self { runtime, way: Way::Network(remote) }),
+            Place::Here(config) => Self::here(runtime, &config),
+        }
+    }
+
+    fn here(runtime: Runtime, config: &Config) -> anyhow::Result<Self> {
         let dir = config.resolve(&config.state.dir);
         let socket = socket_path(&dir);
         let begin = clock::moment();
@@ -75,8 +88,16 @@ impl Asker {
         path: &str,
         take: &mut dyn FnMut(&[u8]) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
+        self.ask(Request::get(path).body(Body::empty())?, take)
+    }
+
+    fn ask(
+        &self,
+        request: Request<Body>,
+        take: &mut dyn FnMut(&[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         self.runtime.block_on(async {
-            let response = tokio::time::timeout(ANSWER_WAIT, self.send(path)).await;
+            let response = tokio::time::timeout(ANSWER_WAIT, self.send(request)).await;
             let response = response.context("the host does not answer")??;
             let ok = response.status().is_success();
             let mut problem = Vec::new();
@@ -96,8 +117,18 @@ impl Asker {
 
     /// Asks for `path` and reads the whole answer.
     pub(super) fn read<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.whole(Request::get(path).body(Body::empty())?)
+    }
+
+    /// Sends `body` to `path` and reads the whole answer.
+    pub(super) fn write<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
+        let request = Request::post(path).header(header::CONTENT_TYPE, "application/json");
+        self.whole(request.body(serde_json::to_vec(body)?.into())?)
+    }
+
+    fn whole<T: DeserializeOwned>(&self, request: Request<Body>) -> anyhow::Result<T> {
         let mut bytes = Vec::new();
-        self.stream(path, &mut |piece| {
+        self.ask(request, &mut |piece| {
             bytes.extend_from_slice(piece);
             if bytes.len() > ANSWER_BYTES_MAX {
                 bail!("an answer of more than {ANSWER_BYTES_MAX} bytes; ask for less at once");
@@ -107,10 +138,40 @@ impl Asker {
         serde_json::from_slice(&bytes).context("the host answered in another form; is it of this version?")
     }
 
-    async fn send(&self, path: &str) -> anyhow::Result<Response<Body>> {
-        let request = Request::get(path).header(header::HOST, "retag").body(Body::empty())?;
+    /// Posts `body` to `path` and reads the whole answer.
+    pub(super) fn post<T: DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> anyhow::Result<T> {
+        let mut bytes = Vec::new();
+        self.ask(Request::post(path).body(Body::from(body))?, &mut |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })?;
+        serde_json::from_slice(&bytes).context("the host answered in another form; is it of this version?")
+    }
+
+    /// A host answers; else the stopped directory does.
+    pub(super) fn is_running(&self) -> bool {
+        !matches!(self.way, Way::Stopped { .. })
+    }
+
+    async fn send(&self, mut request: Request<Body>) -> anyhow::Result<Response<Body>> {
+        let host = match &self.way {
+            Way::Network(remote) => HeaderValue::try_from(remote.authority())?,
+            _ => HeaderValue::from_static("retag"),
+        };
+        request.headers_mut().insert(header::HOST, host);
         match &self.way {
-            Way::Stopped { routes, .. } => Ok(routes.call(request).await?),
+            Way::Network(remote) => {
+                if let Some(token) = &remote.token {
+                    let mut value = HeaderValue::try_from(format!("Bearer {token}"))?;
+                    value.set_sensitive(true);
+                    request.headers_mut().insert(header::AUTHORIZATION, value);
+                }
+                remote.send(request).await
+            }
+            Way::Stopped { routes, .. } => {
+                request.extensions_mut().insert(Peer::Owner);
+                Ok(routes.call(request).await?)
+            }
             Way::Socket(socket) => {
                 let stream =
                     UnixStream::connect(socket).await.context("the host does not answer any more")?;
@@ -128,9 +189,15 @@ fn stopped(config: &Config, dir: &Path) -> anyhow::Result<Way> {
     }
     let owned = StateDir::open(dir)?;
     let store: Arc<dyn Store> = Arc::new(FjallStore::open(&owned.store_path())?);
-    let (_, view) = StateWriter::open(store)?;
-    let api = Api::new(SharedView::new(view), About::new(config, &owned, false));
-    Ok(Way::Stopped { routes: TowerToHyperService::new(api::router(api)), _dir: owned })
+    let (writer, view) = StateWriter::open(store)?;
+    let shared = SharedView::new(view);
+    let registry = &config.registry;
+    let audience = Audience::of(config.sinks.values().map(|sink| sink.deliver()));
+    let how = (registry.manage, registry.grace_us(), audience);
+    let commands = Commands::stopped(writer, shared.clone(), how);
+    let about = About::new(config, &owned, false);
+    let api = Api::with(shared, about, AccessFile::open(dir)?, &config.http).with_commands(commands);
+    Ok(Way::Stopped { routes: TowerToHyperService::new(api::router(Arc::new(api))), _dir: owned })
 }
 
 fn in_use(error: &anyhow::Error) -> bool {

@@ -8,8 +8,11 @@ use crate::pipeline::rules::{attach, load_all};
 use crate::pipeline::setup::Options;
 use crate::registry::Registry;
 use crate::source::files::discover;
+use crate::state::{MemStore, StateWriter};
 use anyhow::{Context, ensure};
 use serde::Serialize;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -90,8 +93,8 @@ fn plan(config: &Config) -> anyhow::Result<Plan> {
     let mut sinks = Vec::new();
     for (name, sink) in &config.sinks {
         let target = match sink {
-            SinkConfig::Stdout {} => "standard output".to_owned(),
-            SinkConfig::Ndjson { path } => {
+            SinkConfig::Stdout { .. } => "standard output".to_owned(),
+            SinkConfig::Ndjson { path, .. } => {
                 let path = config.resolve(path);
                 let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
                 ensure!(
@@ -115,8 +118,9 @@ fn plan(config: &Config) -> anyhow::Result<Plan> {
 
 /// The rules as a new state would attach them: read, compiled, their parameters checked.
 fn rules(config: &Config) -> anyhow::Result<Vec<PlannedRule>> {
-    let rules = load_all(config)?;
-    let attached = attach(&rules, &Options::default(), Registry::default(), &Positions::default())?;
+    let rules = load_all(config, &BTreeSet::new(), None)?; // nothing is written
+    let (_, view) = StateWriter::open(Arc::new(MemStore::new()))?; // a state that holds nothing
+    let attached = attach(&rules, &Options::default(), Registry::default(), &Positions::default(), &view)?;
     let registry = &attached.registry;
     let mut rules = Vec::new();
     for namespace in &registry.namespaces {

@@ -1,9 +1,8 @@
 //! `retag export aggregates RULE`: the sums of all keys of a rule, from one commit.
 
-use super::ConfigArg;
 use super::ask::{Asker, segment};
+use super::place::PlaceArgs;
 use super::print::Out;
-use crate::config::Config;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -22,14 +21,14 @@ enum What {
         #[arg(short, long, value_parser = ["csv", "ndjson"], default_value = "csv")]
         output: String,
         #[command(flatten)]
-        config: ConfigArg,
+        place: PlaceArgs,
     },
 }
 
 /// Prints the export.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let What::Aggregates { rule, output, config } = &args.what;
-    let asker = Asker::open(&Config::read(&config.config)?)?;
+    let What::Aggregates { rule, output, place } = &args.what;
+    let asker = Asker::open(place)?;
     let mut out = Out::new();
     let path = format!("/v1/rules/{}/aggregates?format={output}", segment(rule));
     asker.stream(&path, &mut |piece| out.write(piece))?;

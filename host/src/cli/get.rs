@@ -1,10 +1,9 @@
 //! `retag get user/42`: the labels and aggregates of a key.
 
-use super::ConfigArg;
 use super::ask::{Asker, segment};
+use super::place::PlaceArgs;
 use super::print::{Form, Out, Table, cell, or_dash};
 use crate::api::labels::KeyLabels;
-use crate::config::Config;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -16,7 +15,7 @@ pub(super) struct Args {
     #[arg(short, long, value_enum, default_value_t)]
     output: Form,
     #[command(flatten)]
-    config: ConfigArg,
+    place: PlaceArgs,
 }
 
 /// Everything after the first `/` is the key.
@@ -27,7 +26,7 @@ fn parse_key(text: &str) -> Result<(String, String), String> {
 
 /// Prints the key.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let asker = Asker::open(&Config::read(&args.config.config)?)?;
+    let asker = Asker::open(&args.place)?;
     let (entity, key) = &args.key;
     let path = format!("/v1/entities/{}/keys/{}/labels?metadata=true", segment(entity), segment(key));
     let answer: KeyLabels = asker.read(&path)?;

@@ -1,11 +1,10 @@
 //! `retag members LABEL`: who carries a label, or how many. All members come in pages; of a running host each page is
 //! of its latest commit.
 
-use super::ConfigArg;
 use super::ask::{Asker, segment};
+use super::place::PlaceArgs;
 use super::print::{Form, Out};
 use crate::api::members::{Count, Member, Members};
-use crate::config::Config;
 
 /// Members asked for at once.
 const PAGE: usize = 10_000;
@@ -24,19 +23,20 @@ pub(super) struct Args {
     /// Print at most so many; default: all.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Print the keys whose labels a rule holds instead: a count is negative, or the rule failed on them.
-    #[arg(long, value_name = "WHY", value_parser = ["pending", "error"])]
+    /// Print the keys whose labels a rule holds instead: a count is negative, the rule failed on them, or they have too
+    /// many different values.
+    #[arg(long, value_name = "WHY", value_parser = ["pending", "error", "overflow"])]
     held: Option<String>,
     /// Form of the answer.
     #[arg(short, long, value_enum, default_value_t)]
     output: Form,
     #[command(flatten)]
-    config: ConfigArg,
+    place: PlaceArgs,
 }
 
 /// Prints members.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let asker = Asker::open(&Config::read(&args.config.config)?)?;
+    let asker = Asker::open(&args.place)?;
     let (label, value) = match (args.label.split_once('='), &args.value) {
         (Some((label, value)), None) => (label, Some(value)),
         (_, value) => (args.label.as_str(), value.as_deref()),

@@ -1,15 +1,21 @@
-//! The command line: what was typed, and a file per command. Exit codes: 0, 1 error, 64 usage (docs/exit-codes.md).
+//! The command line: what was typed, and a file per command. Exit codes: 0, 1 error, 2 a plan that changes something
+//! (where asked for), 64 usage, 75 not finished (docs/exit-codes.md).
 
 mod ask;
+mod completions;
 mod config;
+mod context;
 mod export;
 mod get;
 mod members;
+mod place;
 mod print;
 mod quarantine;
+mod remote;
 pub mod rule;
 mod run;
 mod status;
+mod token;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -39,6 +45,12 @@ enum Command {
     Quarantine(quarantine::Args),
     /// Look at the configuration.
     Config(config::Args),
+    /// Make, list and revoke tokens: who may ask the host over the network.
+    Token(token::Args),
+    /// Name hosts on the network.
+    Context(context::Args),
+    /// Print a completion script for a shell.
+    Completions(completions::Args),
     /// Write, build, test and inspect rules.
     #[command(subcommand)]
     Rule(rule::Command),
@@ -54,6 +66,8 @@ pub struct ConfigArg {
 
 /// Exit code of wrong usage.
 const USAGE: u8 = 64;
+/// Exit code of a job that was told to stop and goes on at the next start (`EX_TEMPFAIL` of sysexits).
+const UNFINISHED: u8 = 75;
 
 /// Runs the command line.
 #[must_use]
@@ -73,14 +87,18 @@ pub fn main() -> std::process::ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Quarantine(args) => quarantine::run(&args),
         Command::Config(args) => config::run(&args),
+        Command::Token(args) => token::run(&args),
+        Command::Context(args) => context::run(&args),
+        Command::Completions(args) => completions::run(&args),
         Command::Rule(command) => rule::run(&command),
     };
     match done {
         Ok(()) => 0.into(),
         Err(error) if error.is::<print::Closed>() => 0.into(),
+        Err(error) if error.is::<rule::look::Changes>() => 2.into(),
         Err(error) => {
             eprintln!("retag: {error:#}");
-            1.into()
+            if error.is::<run::Unfinished>() { UNFINISHED.into() } else { 1.into() }
         }
     }
 }

@@ -1,10 +1,10 @@
 //! `retag quarantine ls|show`: row images that rules refused.
 
-use super::ConfigArg;
 use super::ask::{Asker, segment};
+use super::place::PlaceArgs;
 use super::print::{Form, Out, Table, cell};
 use crate::api::quarantine::{BadImages, ListedImage};
-use crate::config::Config;
+use serde_json::Value;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -15,11 +15,14 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// List refused images, oldest first.
+    /// List refused images, newest first.
     Ls {
         /// Only of this rule.
         #[arg(long)]
         rule: Option<String>,
+        /// The oldest first.
+        #[arg(long)]
+        oldest_first: bool,
         /// Print at most so many.
         #[arg(long, value_name = "N", default_value_t = 100)]
         limit: usize,
@@ -30,17 +33,20 @@ enum What {
         #[arg(short, long, value_enum, default_value_t)]
         output: Form,
         #[command(flatten)]
-        config: ConfigArg,
+        place: PlaceArgs,
     },
-    /// Show one refused image.
+    /// Show one refused image: where it stands, why it was refused, and what the rule's columns held.
     Show {
         /// Its id, from `ls`.
         id: String,
+        /// Show the values of the row, as the message spells them. Without it only what kind they are of.
+        #[arg(long)]
+        values: bool,
         /// Form of the answer.
         #[arg(short, long, value_enum, default_value_t)]
         output: Form,
         #[command(flatten)]
-        config: ConfigArg,
+        place: PlaceArgs,
     },
 }
 
@@ -48,9 +54,10 @@ enum What {
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let mut out = Out::new();
     match &args.what {
-        What::Ls { rule, limit, after, output, config } => {
-            let asker = Asker::open(&Config::read(&config.config)?)?;
-            let mut path = format!("/v1/quarantine?limit={limit}");
+        What::Ls { rule, oldest_first, limit, after, output, place } => {
+            let asker = Asker::open(place)?;
+            let order = if *oldest_first { "oldest" } else { "newest" };
+            let mut path = format!("/v1/quarantine?limit={limit}&order={order}");
             for (name, value) in [("rule", rule), ("cursor", after)] {
                 if let Some(value) = value {
                     path.push_str(&format!("&{name}={}", segment(value)));
@@ -63,20 +70,43 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
                 Form::Ndjson => answer.entries.iter().try_for_each(|e| out.json(e, Form::Ndjson))?,
             }
         }
-        What::Show { id, output, config } => {
-            let asker = Asker::open(&Config::read(&config.config)?)?;
-            let answer: ListedImage = asker.read(&format!("/v1/quarantine/{}", segment(id)))?;
+        What::Show { id, values, output, place } => {
+            let asker = Asker::open(place)?;
+            let answer: ListedImage =
+                asker.read(&format!("/v1/quarantine/{}?values={values}", segment(id)))?;
             match output {
                 Form::Table => {
-                    let mut table = Table::new(["ID", &answer.id]);
-                    answer.image.iter().for_each(|(name, value)| table.row([name.clone(), cell(value)]));
-                    table.print(&mut out)?;
+                    entry(&answer, *values).print(&mut out)?;
                 }
                 form => out.json(&answer, *form)?,
             }
         }
     }
     out.flush()
+}
+
+/// A row per fact, then a row per column.
+fn entry(answer: &ListedImage, values: bool) -> Table {
+    let mut table = Table::new(["ID", &answer.id]);
+    for (name, value) in &answer.image {
+        match (name.as_str(), value) {
+            ("values", Value::Object(_)) | ("sign", _) => {}
+            ("image", image) => {
+                let sign =
+                    if answer.image.get("sign").and_then(Value::as_i64) == Some(-1) { "−" } else { "+" };
+                table.row([name.clone(), format!("{} (sign {sign})", cell(image))]);
+            }
+            _ => table.row([name.clone(), cell(value)]),
+        }
+    }
+    for (column, value) in answer.image.get("values").and_then(Value::as_object).into_iter().flatten() {
+        let value = if value.is_null() { "absent".to_owned() } else { cell(value) };
+        table.row([format!("column {column}"), value]);
+    }
+    if !values && answer.image.contains_key("values") {
+        table.row(["".to_owned(), "(--values shows the values)".to_owned()]);
+    }
+    table
 }
 
 fn table(answer: &BadImages, out: &mut Out) -> anyhow::Result<()> {
@@ -101,5 +131,9 @@ fn table(answer: &BadImages, out: &mut Out) -> anyhow::Result<()> {
     if let Some(next) = &answer.next {
         out.line(&format!("\nmore: --after {next}"))?;
     }
-    out.line(&format!("\n{} images refused since the state was made", answer.bad_images))
+    let dropped = match answer.dropped {
+        0 => String::new(),
+        dropped => format!("; {dropped} older entries were dropped (state.quarantine_entries_max)"),
+    };
+    out.line(&format!("\n{} images refused since the state was made{dropped}", answer.bad_images))
 }

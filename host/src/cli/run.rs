@@ -1,14 +1,21 @@
 //! `retag run`: the engine from a configuration to its end, with progress for people.
 
 use super::ConfigArg;
+use crate::api::access::AccessFile;
+use crate::api::{self, About, Api, ApiError, Commands, Edge, Limits, Listening, Rebuild, ServerHandle};
 use crate::clock;
 use crate::config::Config;
+use crate::pipeline::command::Submitter;
 use crate::pipeline::coordinator::Pipeline;
-use crate::pipeline::setup::{self, Options};
+use crate::pipeline::setup::{self, Engine, Options};
 use crate::pipeline::threads::{self, Watch};
+use anyhow::Context;
 use std::io::IsTerminal;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 /// Arguments.
@@ -28,7 +35,7 @@ pub(super) struct Args {
     /// Read the history of a rule anew before anything else: one that is new to the state, or has another map side.
     #[arg(long, value_name = "RULE")]
     rebuild: Vec<String>,
-    /// Print one line of JSON with totals and time by stage at the end.
+    /// Print one line of JSON at the end: totals, time by stage, fsyncs and bytes written to the store.
     #[arg(long)]
     stats: bool,
 }
@@ -43,14 +50,18 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         until_end: args.until_end,
         remove: args.remove.clone(),
         drop_sinks: args.drop_sink.clone(),
+        manage: config.registry.manage,
+        started_us: clock::wall_us(),
+        cache: None,
     };
     let stop = stop_flag()?;
     for rule in &args.rebuild {
-        if !rebuild(&config, &options, rule, &stop)? {
-            return Ok(());
-        }
+        rebuild(&config, &options, rule, &stop)?;
     }
     let engine = setup::open(&config, &options)?;
+    for drift in &engine.pipeline.drift {
+        eprintln!("retag: drift: {drift}");
+    }
     let mut progress = Progress::new();
     eprintln!(
         "retag: {} source(s), {} rule(s), {} sink(s); state {} in {}",
@@ -67,14 +78,18 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let mut bad = 0;
     let mut show = |pipeline: &Pipeline| {
         progress.show(pipeline);
-        stats = pipeline.stats();
+        if args.stats {
+            stats = pipeline.stats();
+        }
         bad = pipeline.status().bad_images.saturating_sub(bad_before);
     };
     let watch = Watch { stop: &|| stop.load(Ordering::Relaxed), progress: &mut show };
-    let about = crate::api::About::new(&config, &engine.dir, true);
-    let server = crate::api::serve(setup::socket_path(engine.dir.path()), engine.view.clone(), about)?;
-    let result = threads::run(engine.pipeline, engine.parts, tick, watch);
-    server.stop();
+    let mailbox = channel();
+    let about = About { drift: engine.pipeline.drift.clone(), ..About::new(&config, &engine.dir, true) };
+    let commands = Commands::running(Submitter::new(mailbox.0.clone()), config.registry.manage);
+    let served = Served::start(&config, &engine, about, commands)?;
+    let result = threads::run(engine.pipeline, engine.parts, tick, mailbox, watch);
+    served.stop();
     progress.end();
     if bad > 0 {
         eprintln!(
@@ -83,6 +98,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     }
     if args.stats {
         if let Some(object) = stats.as_object_mut() {
+            object.insert("disk_bytes".into(), disk_bytes(&engine.dir.store_path()).into());
             object.insert("seconds".into(), begin.elapsed().as_secs_f64().into());
         }
         println!("{stats}");
@@ -90,24 +106,89 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     result.map_err(anyhow::Error::from)
 }
 
-/// Reads a rule's history anew; false when it was told to stop before the end (the next start goes on).
-fn rebuild(config: &Config, options: &Options, rule: &str, stop: &AtomicBool) -> anyhow::Result<bool> {
+/// The socket in the state directory, and the listening side where there is one.
+struct Served {
+    socket: ServerHandle,
+    network: Option<Listening>,
+}
+
+impl Served {
+    fn start(config: &Config, engine: &Engine, about: About, commands: Commands) -> anyhow::Result<Self> {
+        let dir = engine.dir.path();
+        let api = Api::with(engine.view.clone(), about, AccessFile::open(dir)?, &config.http);
+        let api = api.with_commands(commands);
+        let edge = Arc::new(Edge::new(config.http.clone(), api.metrics()));
+        let router = api::router(Arc::new(api));
+        let told = |error: ApiError| anyhow::anyhow!("{error}; {}", error.hint());
+        let mut network = api::listen(config, router.clone(), edge).map_err(told)?;
+        if let Some(network) = &mut network {
+            network.announce(dir).with_context(|| format!("cannot write into {}", dir.display()))?;
+            eprintln!("retag: listening on {}", network.urls().join(", "));
+        }
+        let socket = api::serve_router(setup::socket_path(dir), router, Limits::default()).map_err(told)?;
+        Ok(Self { socket, network })
+    }
+
+    fn stop(self) {
+        if let Some(network) = self.network {
+            network.stop();
+        }
+        self.socket.stop();
+    }
+}
+
+/// A rebuild that was told to stop before its end.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "stopped before rule {0} holds its history; the next start with --rebuild {0} goes on where this one was"
+)]
+pub(super) struct Unfinished(String);
+
+/// Reads a rule's history anew.
+///
+/// # Errors
+/// [`Unfinished`] when it was told to stop before the end; why it stopped, if not.
+fn rebuild(config: &Config, options: &Options, rule: &str, stop: &AtomicBool) -> anyhow::Result<()> {
     while let Some(engine) = setup::open_rebuild(config, options, rule)? {
         eprintln!("retag: reading the history of rule {rule}");
         let mut progress = Progress::new();
-        let watch = Watch {
-            stop: &|| stop.load(Ordering::Relaxed),
-            progress: &mut |pipeline: &Pipeline| progress.show(pipeline),
+        let mut about = About::new(config, &engine.dir, true);
+        about.rebuild = engine
+            .pipeline
+            .rebuilt_rule()
+            .map(|rule| Arc::new(Rebuild::new(rule, &engine.pipeline.status())));
+        let (shared, begin) = (about.rebuild.clone(), clock::moment());
+        let mut show = |pipeline: &Pipeline| {
+            progress.show(pipeline);
+            if let Some(rebuild) = &shared {
+                rebuild.note(&pipeline.status(), begin.elapsed());
+            }
         };
-        threads::run(engine.pipeline, engine.parts, Duration::from_millis(20), watch)?;
+        // Readers are served from the state as it is: its own facts do not change before the rebuild is attached.
+        let served = Served::start(config, &engine, about, Commands::nowhere())?;
+        let watch = Watch { stop: &|| stop.load(Ordering::Relaxed), progress: &mut show };
+        let tick = Duration::from_millis(20);
+        let result = threads::run(engine.pipeline, engine.parts, tick, channel(), watch);
+        served.stop();
         progress.end();
+        result?;
         if stop.load(Ordering::Relaxed) {
-            eprintln!("retag: stopped; the next start with --rebuild {rule} goes on where this one was");
-            return Ok(false);
+            return Err(Unfinished(rule.to_owned()).into());
         }
     }
     eprintln!("retag: rule {rule} holds its history");
-    Ok(true)
+    Ok(())
+}
+
+/// What the files of a folder take on the disk; one that cannot be read counts nothing.
+fn disk_bytes(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let of_entry = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => disk_bytes(&entry.path()),
+        Ok(meta) => meta.blocks() * 512, // the unit of st_blocks, whatever the file system's own
+        Err(_) => 0,
+    };
+    entries.map(of_entry).sum()
 }
 
 /// A flag that Ctrl-C and SIGTERM raise; a second one ends the process at once.

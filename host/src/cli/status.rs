@@ -1,10 +1,9 @@
 //! `retag status`: the worst problem first with its next command, then everything else.
 
-use super::ConfigArg;
 use super::ask::Asker;
+use super::place::PlaceArgs;
 use super::print::{Form, Out, Table, cell, or_dash};
 use crate::api::status::StatusAnswer;
-use crate::config::Config;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -13,12 +12,12 @@ pub(super) struct Args {
     #[arg(short, long, value_enum, default_value_t)]
     output: Form,
     #[command(flatten)]
-    config: ConfigArg,
+    place: PlaceArgs,
 }
 
 /// Prints the status.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let asker = Asker::open(&Config::read(&args.config.config)?)?;
+    let asker = Asker::open(&args.place)?;
     let answer: StatusAnswer = asker.read("/v1/status")?;
     let mut out = Out::new();
     match args.output {
@@ -74,7 +73,8 @@ fn sources(answer: &StatusAnswer, out: &mut Out) -> anyhow::Result<()> {
 }
 
 fn rules(answer: &StatusAnswer, out: &mut Out) -> anyhow::Result<()> {
-    let mut table = Table::new(["RULE", "ENTITY", "DATA", "GENERATION", "NAMESPACE", "PENDING", "ERROR"]);
+    let mut table =
+        Table::new(["RULE", "ENTITY", "DATA", "GENERATION", "NAMESPACE", "PENDING", "ERROR", "OVERFLOW"]);
     let mut labels = Table::new(["LABEL", "KEYS", "RULE"]);
     for rule in &answer.rules {
         table.row([
@@ -85,6 +85,7 @@ fn rules(answer: &StatusAnswer, out: &mut Out) -> anyhow::Result<()> {
             rule.namespace_id.chars().take(12).collect(),
             rule.pending_keys.to_string(),
             rule.error_keys.to_string(),
+            rule.overflow_keys.to_string(),
         ]);
         for label in &rule.labels {
             labels.row([label.label.clone(), label.count.to_string(), rule.rule.clone()]);

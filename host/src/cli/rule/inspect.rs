@@ -1,10 +1,12 @@
 //! `retag rule inspect`: what a rule file is, read and measured here, without a running host.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use serde_json::{Value, json};
 
+use super::test::scenario_files;
 use crate::rule::scenario;
 use crate::rule::{CompiledRule, Limits, RuleEngine, RuleFile, exports, imports};
 
@@ -16,8 +18,9 @@ pub struct Args {
     /// Form of the answer.
     #[arg(short, long, default_value = "table")]
     pub output: Form,
-    /// Scenario file on which fuel per row is measured; made-up rows without it.
-    #[arg(long)]
+    /// Scenario file on which fuel per row is measured. Without it those of the rule crate that the file lies in, and
+    /// made-up rows where there are none.
+    #[arg(long, value_name = "FILE")]
     pub scenario: Option<PathBuf>,
 }
 
@@ -52,10 +55,7 @@ pub fn inspect(path: &Path, scenario: Option<&Path>) -> anyhow::Result<Value> {
     let file = RuleFile::read(&bytes)?;
     let limits = Limits::default();
     let rule = RuleEngine::new()?.compile(file, limits)?;
-    let (fuel_per_row, measured_on) = match scenario {
-        None => (rule.fuel_per_row, "made-up rows".to_owned()),
-        Some(path) => (fuel_on(&rule, path)?, path.display().to_string()),
-    };
+    let (fuel_per_row, measured_on) = fuel(&rule, path, scenario)?;
     let part = |wasm: &[u8]| -> anyhow::Result<Value> {
         let imports: Vec<String> =
             imports(wasm)?.into_iter().map(|(module, name)| format!("{module}.{name}")).collect();
@@ -77,10 +77,50 @@ pub fn inspect(path: &Path, scenario: Option<&Path>) -> anyhow::Result<Value> {
     }))
 }
 
-fn fuel_on(rule: &std::sync::Arc<CompiledRule>, path: &Path) -> anyhow::Result<u64> {
+/// What the fuel of a file without scenarios was measured on.
+const MADE_UP: &str = "made-up rows: no scenario of its tables lies near; --scenario FILE measures on yours";
+
+/// Fuel per row, and on what it was measured: the given scenario, else the costliest of the crate around the file.
+fn fuel(rule: &Arc<CompiledRule>, file: &Path, scenario: Option<&Path>) -> anyhow::Result<(u64, String)> {
+    if let Some(path) = scenario {
+        let fuel = fuel_on(rule, path)?;
+        let none =
+            || format!("{} has no row of a table that rule {} reads", path.display(), rule.manifest.name);
+        return Ok((fuel.with_context(none)?, path.display().to_string()));
+    }
+    let mut most: Option<(u64, String)> = None;
+    for path in near_scenarios(file)? {
+        let hint = "give another one with --scenario FILE";
+        let Some(fuel) = fuel_on(rule, &path).context(hint)? else { continue };
+        if most.as_ref().is_none_or(|(most, _)| fuel > *most) {
+            most = Some((fuel, path.display().to_string()));
+        }
+    }
+    Ok(most.unwrap_or_else(|| (rule.fuel_per_row, MADE_UP.to_owned())))
+}
+
+/// Fuel per row on a scenario file; none where it holds no row of the rule's tables.
+fn fuel_on(rule: &Arc<CompiledRule>, path: &Path) -> anyhow::Result<Option<u64>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let parsed = retag_scenario::parse(&text).with_context(|| path.display().to_string())?;
-    Ok(scenario::fuel_per_row(rule, &parsed)?)
+    Ok(Some(scenario::fuel_per_row(rule, &parsed)?).filter(|fuel| *fuel > 0))
+}
+
+/// The scenarios that `retag rule test` would run for the crate that the file lies in or below.
+fn near_scenarios(file: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let file = file.canonicalize().with_context(|| format!("cannot read {}", file.display()))?;
+    let folder = file.ancestors().skip(1).find(|folder| folder.join("Cargo.toml").is_file());
+    let Some(folder) = folder else { return Ok(Vec::new()) };
+    let mut files = scenario_files(&folder.join("scenarios"))?;
+    // As a person would write it, where that is shorter.
+    if let Ok(here) = std::env::current_dir().and_then(|here| here.canonicalize()) {
+        for file in &mut files {
+            if let Ok(relative) = file.strip_prefix(&here) {
+                *file = relative.to_owned();
+            }
+        }
+    }
+    Ok(files)
 }
 
 /// The answer for people: a line per fact, then the manifest's parts.

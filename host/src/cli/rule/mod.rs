@@ -1,10 +1,11 @@
-//! `retag rule …`: what an author of rules does on a machine of his own: init, build, test, inspect.
-//!
-//! These commands need cargo and a rule crate, no host that runs.
+//! `retag rule …`: what an author of rules does on a machine of his own (init, build, test, inspect: these need cargo and
+//! a rule crate, no host), and what is done with revisions on a host or in its stopped directory (all others).
 
 pub mod build;
 pub mod init;
 pub mod inspect;
+pub mod look;
+pub mod release;
 pub mod test;
 
 mod crate_info;
@@ -24,6 +25,29 @@ pub enum Command {
     Test(test::Args),
     /// Show what a rule file is: manifest, identities, imports, exports, cost.
     Inspect(inspect::Args),
+    /// Upload a rule file as a revision; nothing that consumers read changes.
+    Push(release::PushArgs),
+    /// Say what a revision changes and what it needs.
+    Plan(look::PlanArgs),
+    /// Evaluate all keys for a revision while the stream flows.
+    Prepare(release::PrepareArgs),
+    /// Say which keys would get and lose labels.
+    Preview(look::OneArgs),
+    /// Make a prepared revision live, for all keys at once.
+    Activate(release::ActivateArgs),
+    /// Make the revision live again that was live before.
+    Rollback(release::RollbackArgs),
+    /// Drop a prepared revision that never was live.
+    Cancel(release::CancelArgs),
+    /// Change parameters.
+    #[command(subcommand)]
+    Params(release::ParamsCommand),
+    /// List revisions and how far they are.
+    Ls(look::RuleArgs),
+    /// Show one revision.
+    Show(look::ShowArgs),
+    /// Print who changed what, when and why.
+    History(look::RuleArgs),
 }
 
 /// Runs a subcommand.
@@ -36,5 +60,16 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
         Command::Build(args) => build::run(args),
         Command::Test(args) => test::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Push(args) => release::push(args),
+        Command::Plan(args) => look::plan(args),
+        Command::Prepare(args) => release::prepare(args),
+        Command::Preview(args) => look::preview(args),
+        Command::Activate(args) => release::activate(args),
+        Command::Rollback(args) => release::rollback(args),
+        Command::Cancel(args) => release::cancel(args),
+        Command::Params(command) => release::params(command),
+        Command::Ls(args) => look::ls(args),
+        Command::Show(args) => look::show(args),
+        Command::History(args) => look::history(args),
     }
 }

@@ -1,0 +1,295 @@
+//! `retag rule plan|preview|ls|show|history`: what there is, and what would change.
+
+use super::release::{Common, RevisionArg, Session};
+use crate::api::release::{AuditAnswer, PreviewAnswer, RevisionAnswer, label_name};
+use crate::cli::ask::segment;
+use crate::cli::print::{Form, Out, Table, cell};
+use crate::registry::plan::{Difference, Plan, PlanKind};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The plan changes something: exit code 2, where it is asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("the plan changes something")]
+pub struct Changes;
+
+/// Arguments of commands on one revision.
+#[derive(Debug, clap::Args)]
+pub struct OneArgs {
+    /// Which revision: `payer@2`.
+    revision: RevisionArg,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Arguments of `plan`.
+#[derive(Debug, clap::Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// Exit with 2 when something would change.
+    #[arg(long)]
+    detailed_exitcode: bool,
+}
+
+/// Arguments of `ls` and `history`.
+#[derive(Debug, clap::Args)]
+pub struct RuleArgs {
+    /// Only this rule.
+    rule: Option<String>,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Arguments of `show`.
+#[derive(Debug, clap::Args)]
+pub struct ShowArgs {
+    /// A revision (`payer@2`), or a rule for its newest one.
+    revision: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Revisions {
+    revisions: Vec<RevisionAnswer>,
+}
+
+#[derive(Deserialize)]
+struct Rules {
+    rules: Vec<Named>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    rule: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Lines {
+    lines: Vec<AuditAnswer>,
+}
+
+/// A revision in a line.
+pub(super) fn revision_line(revision: &RevisionAnswer) -> String {
+    let text = |value: Value| cell(&value);
+    format!(
+        "{}@{}: {}, {}, {}",
+        revision.rule,
+        revision.revision,
+        text(serde_json::json!(revision.release)),
+        text(serde_json::json!(revision.run_state)),
+        text(serde_json::json!(revision.data_state)),
+    )
+}
+
+/// Says what a revision changes.
+///
+/// # Errors
+/// There is no such revision; [`Changes`] where that is asked for.
+pub fn plan(args: &PlanArgs) -> anyhow::Result<()> {
+    let session = Session::open(&args.one.common)?;
+    let plan: Plan = session.asker.post(&args.one.revision.path("/plan"), Vec::new())?;
+    let mut out = Out::new();
+    match args.one.common.form() {
+        Form::Table => {
+            out.line(&plan.words)?;
+            let parts =
+                [("aggregate", &plan.aggregates), ("label", &plan.labels), ("parameter", &plan.params)];
+            for (name, difference) in parts {
+                differences(name, difference, &mut out)?;
+            }
+        }
+        form => out.json(&plan, form)?,
+    }
+    out.flush()?;
+    if args.detailed_exitcode && plan.kind != PlanKind::Nothing { Err(Changes.into()) } else { Ok(()) }
+}
+
+fn differences(what: &str, of: &Difference, out: &mut Out) -> anyhow::Result<()> {
+    for (sign, names) in [("+", &of.added), ("~", &of.changed), ("-", &of.removed)] {
+        for name in names {
+            out.line(&format!("  {sign} {what} {name}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Says which keys activating a revision would change.
+///
+/// # Errors
+/// It is not prepared.
+pub fn preview(args: &OneArgs) -> anyhow::Result<()> {
+    let session = Session::open(&args.common)?;
+    let answer: PreviewAnswer = session.asker.post(&args.revision.path("/preview"), Vec::new())?;
+    let mut out = Out::new();
+    match args.common.form() {
+        Form::Table => preview_table(&answer, &mut out)?,
+        form => out.json(&answer, form)?,
+    }
+    out.flush()
+}
+
+fn preview_table(answer: &PreviewAnswer, out: &mut Out) -> anyhow::Result<()> {
+    let (preview, name) = (&answer.preview, format!("{}@{}", answer.rule, answer.revision));
+    out.line(&format!(
+        "{name} against {}@{}: {} keys change; exact at commit {}\n",
+        answer.rule, preview.against, preview.changed_keys, preview.commit
+    ))?;
+    let mut table = Table::new(["LABEL", "ENTERED", "LEFT", "KEPT"]);
+    for label in &preview.labels {
+        let numbers = [label.entered, label.left, label.kept].map(|n| n.to_string());
+        let [entered, left, kept] = numbers;
+        table.row([label_name(label), entered, left, kept]);
+    }
+    table.print(out)?;
+    let mut samples = Table::new(["KEY", "LABEL", "BEFORE", "AFTER"]);
+    for of in answer.samples.iter().filter(|s| s.value.is_none()) {
+        for sample in of.entered.iter().chain(&of.left).take(5) {
+            let labels = |labels: &std::collections::BTreeMap<String, Value>| -> String {
+                let one = |(name, value): (&String, &Value)| match value {
+                    Value::String(value) => format!("{name}={value}"),
+                    _ => name.clone(),
+                };
+                labels.iter().map(one).collect::<Vec<_>>().join(" ")
+            };
+            samples.row([
+                sample.key.clone(),
+                of.label.clone(),
+                labels(&sample.before),
+                labels(&sample.after),
+            ]);
+        }
+    }
+    if !samples.is_empty() {
+        out.line("")?;
+        samples.print(out)?;
+    }
+    out.line(&format!("\nnext: retag rule activate {name} --preview {} --max-change 1%", preview.id))
+}
+
+/// Lists revisions.
+///
+/// # Errors
+/// There is no such rule.
+pub fn ls(args: &RuleArgs) -> anyhow::Result<()> {
+    let session = Session::open(&args.common)?;
+    let names = match &args.rule {
+        Some(rule) => vec![rule.clone()],
+        None => {
+            let rules: Rules = session.asker.read("/v1/rules")?;
+            rules.rules.into_iter().map(|r| r.rule).collect()
+        }
+    };
+    let mut all = Revisions { revisions: Vec::new() };
+    for name in names {
+        let mut of: Revisions = session.asker.read(&format!("/v1/rules/{}/revisions", segment(&name)))?;
+        all.revisions.append(&mut of.revisions);
+    }
+    let mut out = Out::new();
+    match args.common.form() {
+        Form::Table => {
+            let mut table =
+                Table::new(["REVISION", "RELEASE", "RUN", "DATA", "VERSION", "UPLOADED", "BY", "PARAMS"]);
+            for r in &all.revisions {
+                let text = |value: Value| cell(&value);
+                table.row([
+                    format!("{}@{}", r.rule, r.revision),
+                    text(serde_json::json!(r.release)),
+                    text(serde_json::json!(r.run_state)),
+                    text(serde_json::json!(r.data_state)),
+                    r.version.clone(),
+                    r.uploaded.clone(),
+                    r.by.clone(),
+                    params(r),
+                ]);
+            }
+            table.print(&mut out)?;
+        }
+        form => out.json(&all, form)?,
+    }
+    out.flush()
+}
+
+fn params(revision: &RevisionAnswer) -> String {
+    let one = |(name, value): (&String, &Value)| format!("{name}={}", cell(value));
+    revision.params.iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
+/// Shows one revision.
+///
+/// # Errors
+/// There is none.
+pub fn show(args: &ShowArgs) -> anyhow::Result<()> {
+    let session = Session::open(&args.common)?;
+    let found: RevisionAnswer = match args.revision.parse::<RevisionArg>() {
+        Ok(revision) => session.asker.read(&revision.path(""))?,
+        Err(_) => {
+            let path = format!("/v1/rules/{}/revisions", segment(&args.revision));
+            let mut all: Revisions = session.asker.read(&path)?;
+            let newest = all.revisions.pop();
+            newest.ok_or_else(|| anyhow::anyhow!("rule {} has no revision yet", args.revision))?
+        }
+    };
+    let mut out = Out::new();
+    match args.common.form() {
+        Form::Table => {
+            out.line(&revision_line(&found))?;
+            let mut table = Table::new(["", ""]);
+            let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
+            row("version", found.version.clone());
+            row("file", format!("{} ({} bytes)", found.file, found.bytes));
+            row("namespace", found.namespace_id.clone());
+            row("label side", found.label_id.clone());
+            row("parameters", params(&found));
+            row("labels", found.labels.join(", "));
+            row("uploaded", format!("{} by {} {}", found.uploaded, found.by, found.why));
+            row("fuel a row", found.report.fuel_per_row.to_string());
+            if let Some(until) = &found.retained_until {
+                row("kept until", until.clone());
+            }
+            if let Some(o) = &found.operation {
+                row("operation", format!("{} {} %, {} keys done", o.id, o.percent, o.keys));
+            }
+            for preview in &found.previews {
+                row("preview", format!("{}: {} keys change", preview.id, preview.changed_keys));
+            }
+            table.print(&mut out)?;
+        }
+        form => out.json(&found, form)?,
+    }
+    out.flush()
+}
+
+/// Prints the audit.
+///
+/// # Errors
+/// The state does not read.
+pub fn history(args: &RuleArgs) -> anyhow::Result<()> {
+    let session = Session::open(&args.common)?;
+    let of_rule = args.rule.as_ref().map_or_else(String::new, |rule| format!("&rule={}", segment(rule)));
+    let lines: Lines = session.asker.read(&format!("/v1/audit?limit=1000{of_rule}"))?;
+    let mut out = Out::new();
+    match args.common.form() {
+        Form::Table => {
+            let mut table = Table::new(["TIME", "COMMIT", "RULE", "COMMAND", "BY", "LIVE", "WHY"]);
+            for AuditAnswer { time, entry } in &lines.lines {
+                let live = |side: &Value| cell(side.get("live").unwrap_or(&Value::Null));
+                let (before, after) = (live(&entry.before), live(&entry.after));
+                let moved = if before == after { after } else { format!("{before} -> {after}") };
+                table.row([
+                    time.clone(),
+                    entry.commit.to_string(),
+                    entry.rule.clone(),
+                    entry.command.clone(),
+                    entry.by.clone(),
+                    moved,
+                    entry.why.clone(),
+                ]);
+            }
+            table.print(&mut out)?;
+        }
+        form => out.json(&lines, form)?,
+    }
+    out.flush()
+}

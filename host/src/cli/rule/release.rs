@@ -1,0 +1,356 @@
+//! `retag rule push|prepare|activate|rollback|cancel|params set`: what changes a rule's releases. On a running host the
+//! stream goes on meanwhile; on a stopped directory the next start does the work.
+
+use super::look::revision_line;
+use crate::api::release::{OperationAnswer, RevisionAnswer};
+use crate::cli::ask::{Asker, segment};
+use crate::cli::place::PlaceArgs;
+use crate::cli::print::{Form, Out};
+use crate::registry::command::Done;
+use crate::registry::plan::Plan;
+use crate::registry::revision::OperationState;
+use crate::rule::RuleFile;
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Between two looks at an operation.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What every command that changes something takes.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Common {
+    /// Why, for the audit.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub reason: String,
+    /// Form of the answer.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Form,
+    #[command(flatten)]
+    place: PlaceArgs,
+}
+
+impl Common {
+    /// Form of the answer.
+    pub(super) fn form(&self) -> Form {
+        self.output
+    }
+}
+
+/// `RULE@N`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevisionArg {
+    /// Rule.
+    pub rule: String,
+    /// Revision.
+    pub revision: u32,
+}
+
+impl FromStr for RevisionArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once('@').filter(|(rule, _)| !rule.is_empty());
+        let found = parts.and_then(|(rule, n)| n.parse().ok().map(|n| (rule.to_owned(), n)));
+        let (rule, revision) = found.ok_or("a revision is written as in payer@2")?;
+        Ok(Self { rule, revision })
+    }
+}
+
+impl RevisionArg {
+    /// Its route, with `what` behind it.
+    #[must_use]
+    pub fn path(&self, what: &str) -> String {
+        format!("/v1/rules/{}/revisions/{}{what}", segment(&self.rule), self.revision)
+    }
+}
+
+/// Arguments of `push`.
+#[derive(Debug, clap::Args)]
+pub struct PushArgs {
+    /// The rule file.
+    file: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Arguments of `prepare`.
+#[derive(Debug, clap::Args)]
+pub struct PrepareArgs {
+    /// Which revision: `payer@2`.
+    revision: RevisionArg,
+    /// Return as soon as it has begun.
+    #[arg(long)]
+    no_wait: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Arguments of `activate`.
+#[derive(Debug, clap::Args)]
+pub struct ActivateArgs {
+    /// Which revision: `payer@2`.
+    revision: RevisionArg,
+    /// Only if what it changes is still what this preview said.
+    #[arg(long, requires = "max_change", value_name = "ID")]
+    preview: Option<String>,
+    /// How far that may have moved: `1%` of the keys that the preview said would enter or leave.
+    #[arg(long, requires = "preview", value_name = "PERCENT", value_parser = percent)]
+    max_change: Option<f64>,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Arguments of `rollback`.
+#[derive(Debug, clap::Args)]
+pub struct RollbackArgs {
+    /// Rule.
+    rule: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Arguments of `cancel`.
+#[derive(Debug, clap::Args)]
+pub struct CancelArgs {
+    /// Which revision: `payer@2`.
+    revision: RevisionArg,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// `params …`.
+#[derive(Debug, clap::Subcommand)]
+pub enum ParamsCommand {
+    /// Make a revision of the live file with other parameters, and prepare it.
+    Set(ParamsArgs),
+}
+
+/// Arguments of `params set`.
+#[derive(Debug, clap::Args)]
+pub struct ParamsArgs {
+    /// Rule.
+    rule: String,
+    /// `NAME=VALUE`; decimals as they are written, text as it is.
+    #[arg(required = true, value_parser = assignment)]
+    values: Vec<(String, Value)>,
+    /// Make it live as soon as it is ready.
+    #[arg(long)]
+    activate: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.trim_end_matches('%').parse::<f64>().ok();
+    number.filter(|n| *n >= 0.0).ok_or_else(|| "a percentage is written as in 1%".to_owned())
+}
+
+/// Numbers and truth values as such where they stand alone, everything else, decimals too, as text.
+fn assignment(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').ok_or("a parameter is written as in big_spender_min=3000.00")?;
+    let plain =
+        serde_json::from_str(value).ok().filter(|v: &Value| v.is_i64() || v.is_u64() || v.is_boolean());
+    Ok((name.to_owned(), plain.unwrap_or_else(|| Value::from(value))))
+}
+
+/// A connection, and how to print what comes back.
+pub(super) struct Session {
+    pub(super) asker: Asker,
+    form: Form,
+    reason: String,
+}
+
+impl Session {
+    pub(super) fn open(common: &Common) -> anyhow::Result<Self> {
+        let asker = Asker::open(&common.place)?;
+        Ok(Self { asker, form: common.output, reason: common.reason.clone() })
+    }
+
+    fn post<T: serde::de::DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> anyhow::Result<T> {
+        let reason =
+            if self.reason.is_empty() { String::new() } else { format!("?reason={}", segment(&self.reason)) };
+        self.asker.post(&format!("{path}{reason}"), body)
+    }
+
+    fn print<T: Serialize>(&self, answer: &T, lines: &[String]) -> anyhow::Result<()> {
+        let mut out = Out::new();
+        match self.form {
+            Form::Table => lines.iter().try_for_each(|line| out.line(line))?,
+            form => out.json(answer, form)?,
+        }
+        out.flush()
+    }
+
+    /// Waits until an operation has ended.
+    fn wait(&self, id: u64) -> anyhow::Result<OperationAnswer> {
+        let terminal = std::io::stderr().is_terminal();
+        loop {
+            let operation: OperationAnswer = self.asker.read(&format!("/v1/operations/{id}"))?;
+            if terminal {
+                eprint!("\r{:>3} % of the keys, {} done", operation.percent, operation.keys);
+            }
+            if operation.state != OperationState::Running {
+                if terminal {
+                    eprintln!();
+                }
+                return Ok(operation);
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+}
+
+/// What an upload answers.
+#[derive(Serialize, Deserialize)]
+struct Pushed {
+    created: bool,
+    revision: RevisionAnswer,
+    plan: Plan,
+}
+
+/// Uploads a file.
+///
+/// # Errors
+/// The file cannot be read, or is refused.
+pub fn push(args: &PushArgs) -> anyhow::Result<()> {
+    let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
+    let rule = RuleFile::read(&bytes)?.manifest.name;
+    let session = Session::open(&args.common)?;
+    let pushed: Pushed = session.post(&format!("/v1/rules/{}/revisions", segment(&rule)), bytes)?;
+    let new = if pushed.created { "" } else { " (the same file is there already)" };
+    let lines = [
+        format!("{}{new}", revision_line(&pushed.revision)),
+        format!(
+            "checked: {}; {} fuel a row, {} bytes",
+            pushed.revision.report.checks.join(", "),
+            pushed.revision.report.fuel_per_row,
+            pushed.revision.bytes
+        ),
+        format!("plan: {}", pushed.plan.words),
+    ];
+    session.print(&pushed, &lines)
+}
+
+/// Evaluates all keys for a revision.
+///
+/// # Errors
+/// It is refused, or was cancelled meanwhile.
+pub fn prepare(args: &PrepareArgs) -> anyhow::Result<()> {
+    let session = Session::open(&args.common)?;
+    let done: Done = session.post(&args.revision.path("/prepare"), Vec::new())?;
+    let name = format!("{}@{}", done.rule, done.revision);
+    prepared(&session, &done, &name, !args.no_wait)
+}
+
+fn prepared(session: &Session, done: &Done, name: &str, wait: bool) -> anyhow::Result<()> {
+    let next = format!("`retag rule preview {name}`, `retag rule activate {name}`");
+    match done.operation {
+        None => session.print(done, &[format!("{name} is ready; {next}")]),
+        Some(id) if wait && session.asker.is_running() => {
+            let operation = session.wait(id)?;
+            if operation.state == OperationState::Cancelled {
+                bail!("{name}: operation {id} was cancelled");
+            }
+            session
+                .print(&operation, &[format!("{name} is ready, {} keys evaluated; {next}", operation.keys)])
+        }
+        Some(id) if session.asker.is_running() => {
+            session.print(done, &[format!("{name} is being prepared: operation {id}")])
+        }
+        Some(_) => session.print(done, &[format!("{name} will be prepared by the next `retag run`")]),
+    }
+}
+
+/// Makes a revision live.
+///
+/// # Errors
+/// It is refused.
+pub fn activate(args: &ActivateArgs) -> anyhow::Result<()> {
+    let session = Session::open(&args.common)?;
+    let body = match (&args.preview, args.max_change) {
+        (Some(preview), Some(max)) => json!({ "preview": preview, "max_change_percent": max }),
+        _ => Value::Object(Map::new()),
+    };
+    let done: Done = session.post(&args.revision.path("/activate"), serde_json::to_vec(&body)?)?;
+    switched(&session, &done)
+}
+
+fn switched(session: &Session, done: &Done) -> anyhow::Result<()> {
+    let name = format!("{}@{}", done.rule, done.revision);
+    let line = if done.changed {
+        format!("{name} is live since commit {}; back with `retag rule rollback {}`", done.commit, done.rule)
+    } else {
+        format!("{name} is live already")
+    };
+    session.print(done, &[line])
+}
+
+/// Makes the revision live that was live before.
+///
+/// # Errors
+/// It is refused.
+pub fn rollback(args: &RollbackArgs) -> anyhow::Result<()> {
+    let session = Session::open(&args.common)?;
+    let done: Done = session.post(&format!("/v1/rules/{}/rollback", segment(&args.rule)), Vec::new())?;
+    switched(&session, &done)
+}
+
+/// Drops a revision's labels that never were live.
+///
+/// # Errors
+/// It is refused.
+pub fn cancel(args: &CancelArgs) -> anyhow::Result<()> {
+    let session = Session::open(&args.common)?;
+    let done: Done = session.post(&args.revision.path("/cancel"), Vec::new())?;
+    session.print(&done, &[format!("{}@{} is no longer prepared", done.rule, done.revision)])
+}
+
+/// Sets parameters.
+///
+/// # Errors
+/// It is refused.
+pub fn params(command: &ParamsCommand) -> anyhow::Result<()> {
+    let ParamsCommand::Set(args) = command;
+    let session = Session::open(&args.common)?;
+    let given: Map<String, Value> = args.values.iter().cloned().collect();
+    let body = serde_json::to_vec(&json!({ "params": given }))?;
+    let done: Done = session.post(&format!("/v1/rules/{}/params", segment(&args.rule)), body)?;
+    let name = format!("{}@{}", done.rule, done.revision);
+    if !args.activate {
+        return prepared(&session, &done, &name, true);
+    }
+    if !session.asker.is_running() {
+        bail!("--activate needs a running host: {name} will be prepared by the next `retag run`");
+    }
+    if let Some(id) = done.operation {
+        session.wait(id)?;
+    }
+    let revision = RevisionArg { rule: done.rule, revision: done.revision };
+    let done: Done = session.post(&revision.path("/activate"), b"{}".to_vec())?;
+    switched(&session, &done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_read_as_they_are_written() {
+        let revision = RevisionArg { rule: "payer".into(), revision: 2 };
+        assert_eq!("payer@2".parse(), Ok(revision));
+        for bad in ["payer", "@2", "payer@", "payer@x"] {
+            assert!(bad.parse::<RevisionArg>().is_err(), "{bad}");
+        }
+        assert_eq!(assignment("min=3000.00"), Ok(("min".into(), json!("3000.00"))));
+        assert_eq!(assignment("days=7"), Ok(("days".into(), json!(7))));
+        assert_eq!(assignment("who=a=b"), Ok(("who".into(), json!("a=b"))));
+        assert!(assignment("min").is_err());
+        assert_eq!((percent("1%"), percent("0.5")), (Ok(1.0), Ok(0.5)));
+        assert!(percent("-1").is_err() && percent("much").is_err());
+    }
+}
