@@ -4,17 +4,31 @@
 //! everything as it was.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests
 
+#[path = "e2e/config.rs"]
+mod config;
 #[path = "e2e/disk.rs"]
 mod disk;
+#[path = "e2e/format.rs"]
+mod format;
 #[path = "e2e/harness.rs"]
 mod harness;
+#[path = "e2e/http.rs"]
+mod http;
 #[path = "e2e/input.rs"]
 mod input;
 #[path = "e2e/message.rs"]
 mod message;
+#[path = "e2e/quarantine.rs"]
+mod quarantine;
 #[path = "e2e/read.rs"]
 mod read;
+#[path = "e2e/rebuild.rs"]
+mod rebuild;
 #[path = "e2e/rules.rs"]
 mod rules;
+#[path = "e2e/release.rs"]
+mod release;
 #[path = "e2e/run.rs"]
 mod run;
+#[path = "e2e/sink.rs"]
+mod sink;

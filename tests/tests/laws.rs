@@ -3,13 +3,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests
 
 use proptest::prelude::*;
+use retag_host::pipeline::failure::Failure;
 use retag_host::pipeline::setup::Options;
+use retag_host::registry::{META_KEY, OVERFLOW, Registry, STATUS_INDEX};
+use retag_host::state::{CountedSet, Slot, Table, entity_key, key_hash, shard_of, u64_key};
 use retag_tests::model::Params;
 use retag_tests::shop::Config;
 use retag_tests::simulation::{
-    Fate, Outcome, Random, Rules, World, assert_exact, assert_labels, delivered_labels,
+    Fate, Outcome, Random, Rules, World, assert_digests, assert_exact, assert_labels, delivered_labels,
 };
-use std::sync::OnceLock;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
 
 const RULES: &[&str] = &["payer", "red_packet", "senior"];
 
@@ -31,6 +35,8 @@ struct Case {
     workers: usize,
     block_bytes: usize,
     cycle_bytes_max: u64,
+    hot_percent: u32,
+    set_in_place_max: usize,
     /// Steps until each kill.
     kills: Vec<u64>,
     /// Store writes until each failure.
@@ -40,8 +46,10 @@ struct Case {
 fn case() -> impl Strategy<Value = Case> {
     let log = (any::<u64>(), 200u64..400, 3u64..40, 1u32..4, any::<bool>(), 0u32..20);
     let run = (any::<bool>(), any::<bool>(), 1usize..5, 200usize..20_000, 500u64..100_000);
+    // The hot user's merchants pass the real bound; a small bound is passed up and down by all.
+    let sets = prop_oneof![Just((0u32, 64usize)), Just((90, 64)), (0..60u32, 1..6usize)];
     let faults = (prop::collection::vec(1u64..800, 0..4), prop::collection::vec(1u64..30, 0..3));
-    (log, run, faults).prop_map(|(log, run, faults)| {
+    (log, run, sets, faults).prop_map(|(log, run, (hot_percent, set_in_place_max), faults)| {
         let (seed, events, users, partitions, gtid, resend_percent) = log;
         let (shuffled, forgetful, workers, block_bytes, cycle_bytes_max) = run;
         let (kills, failures) = faults;
@@ -57,6 +65,8 @@ fn case() -> impl Strategy<Value = Case> {
             workers,
             block_bytes,
             cycle_bytes_max,
+            hot_percent,
+            set_in_place_max,
             kills,
             failures,
         }
@@ -71,6 +81,7 @@ fn world(case: &Case, random: &mut Random) -> World {
         partitions: case.partitions,
         gtid: case.gtid,
         resend_percent: case.resend_percent,
+        hot_percent: case.hot_percent,
         ..Config::default()
     });
     if case.shuffled {
@@ -80,6 +91,7 @@ fn world(case: &Case, random: &mut Random) -> World {
     world.block_bytes = case.block_bytes;
     world.cycle_bytes_max = case.cycle_bytes_max;
     world.workers = case.workers;
+    world.limits.set_in_place_max = case.set_in_place_max;
     world
 }
 
@@ -95,6 +107,9 @@ proptest! {
             world.workers = usize::try_from(1 + random.below(4)).unwrap();
             let fate = world.run(rules(), *steps, &mut random);
             prop_assert!(matches!(fate, Fate::Killed | Fate::Ended), "{fate:?}");
+            if random.below(2) == 0 {
+                world.fold();
+            }
         }
         for writes in &case.failures {
             world.store.fail_after(*writes);
@@ -105,6 +120,164 @@ proptest! {
         let fate = world.run(rules(), 1_000_000, &mut random);
         prop_assert!(matches!(fate, Fate::Ended), "{fate:?}");
         assert_exact(&world, RULES);
+    }
+}
+
+/// A user with more merchants than a page holds: in rows by the bounds of the program, exact through crashes, and read
+/// again at every start; in a shuffled log with entries below 0 on the way, which hold its labels only until then.
+#[test]
+fn a_set_in_rows_is_exact_through_crashes() {
+    for shuffled in [false, true] {
+        let mut random = Random(5);
+        let config =
+            Config { events: 3_000, users: 20, hot_percent: 80, resend_percent: 5, ..Config::default() };
+        let mut world = World::new(&config);
+        if shuffled {
+            world.shuffle(&mut random);
+        }
+        let mut in_rows = 0;
+        for round in 0..10 {
+            let fate = world.run(rules(), 350 + round * 40, &mut random);
+            assert!(matches!(fate, Fate::Killed | Fate::Ended), "{fate:?}");
+            world.fold();
+            in_rows += u32::from(world.store.rows(Table::Sets) > 0);
+        }
+        assert!(in_rows > 2, "rows in {in_rows} of 10 rounds");
+        assert!(matches!(world.run(rules(), u64::MAX, &mut random), Fate::Ended));
+        assert!(world.store.rows(Table::Sets) > 1);
+        assert_exact(&world, RULES);
+    }
+}
+
+/// A set past its limit is given up: the labels of that key stand still, its other sums and all other keys are exact,
+/// and it stays so through crashes and shrinking.
+#[test]
+fn a_set_past_its_limit_holds_the_labels_of_its_key_alone() {
+    let payer = Rules::load(&["payer"]);
+    for seed in 0..6 {
+        let mut random = Random(seed);
+        let config = Config { seed, events: 900, users: 40, hot_percent: 60, ..Config::default() };
+        let mut world = World::new(&config);
+        world.set_entries_max = 20;
+        // In place, in rows, and across.
+        world.limits.set_in_place_max = [64, 4, 19][usize::try_from(seed % 3).unwrap()];
+        for steps in [200, 250, 300] {
+            assert!(matches!(world.run(&payer, steps, &mut random), Fate::Killed));
+            world.fold();
+        }
+        assert!(matches!(world.run(&payer, u64::MAX, &mut random), Fate::Ended));
+        let outcome = Outcome::from(&world);
+        assert_digests(&outcome.view);
+        let stored = outcome.view.row(Table::Meta, META_KEY).unwrap();
+        let registry = Registry::read(stored.as_deref()).unwrap();
+        let (live, namespace) = (registry.live("payer").unwrap(), registry.namespace("payer").unwrap());
+        let (model, mut held) = (outcome.model(), 0);
+        let expect_labels = model.payer_labels(&Params::default());
+        for (user, row) in model.payer() {
+            let key = entity_key(namespace.entity, &u64_key(user));
+            let shard = shard_of(key_hash("user", &u64_key(user)));
+            let record = outcome.view.get(shard, &key).unwrap().unwrap();
+            let slot = |index| Slot { space: namespace.space, index };
+            assert_eq!(record.sum(slot(0)), i128::from(row.paid_orders), "user {user}");
+            assert_eq!(record.sum(slot(1)), row.spent);
+            let set = record.set(slot(3));
+            let status = record.mark(Slot { space: live.space, index: STATUS_INDEX });
+            if set.is_some_and(CountedSet::is_overflow) {
+                held += 1;
+                assert_eq!(status, OVERFLOW, "user {user}");
+                continue;
+            }
+            assert_eq!((set.map_or(0, CountedSet::positive) as u64, status), (row.merchants, 0));
+            assert!(row.merchants <= 20);
+            let marks = (0u16..).take(live.labels.len());
+            let carried = marks.filter(|n| record.mark(Slot { space: live.space, index: *n }) != 0).count();
+            assert_eq!(carried, expect_labels.get(&user).map_or(0, BTreeMap::len), "labels of user {user}");
+        }
+        assert!(held > 0 && held < 5, "{held} users held");
+        assert_eq!(outcome.view.count(live.space, STATUS_INDEX, OVERFLOW), held);
+    }
+}
+
+/// User 1 pays 600.00 at a merchant; equal ids are one change sent twice.
+fn paid(id: u64, merchant: u64) -> String {
+    let image = serde_json::json!({"order_id": merchant, "user_id": 1, "merchant_id": merchant, "state": 1, "amount": 600.0});
+    line(id, "orders", "insert", &image)
+}
+
+fn line(id: u64, table: &str, kind: &str, image: &serde_json::Value) -> String {
+    let message = serde_json::json!({
+        "database": "shop", "table": table, "type": kind, "ts": 1_772_323_200 + id, "xid": id, "commit": true,
+        "position": format!("binlog.000012:{}", 1_000 + id), "server_id": 223_344, "data": image,
+    });
+    format!("{message}\n")
+}
+
+/// Merchants of user 1, and how many keys are held because a set overflowed.
+fn merchants_and_held(world: &World) -> (CountedSet, u64) {
+    let view = world.view();
+    let registry = Registry::read(view.row(Table::Meta, META_KEY).unwrap().as_deref()).unwrap();
+    let (live, namespace) = (registry.live("payer").unwrap(), registry.namespace("payer").unwrap());
+    let key = entity_key(namespace.entity, &u64_key(1));
+    let record = view.get(shard_of(key_hash("user", &u64_key(1))), &key).unwrap().unwrap();
+    let set = record.set(Slot { space: namespace.space, index: 3 }).unwrap().clone();
+    (set, view.count(live.space, STATUS_INDEX, OVERFLOW))
+}
+
+/// A cycle with one merchant too many that is voided, because that order's id is another's: shards were not touched, so
+/// the set did not overflow, and the next merchant makes it.
+#[test]
+fn a_set_does_not_overflow_in_a_cycle_that_repeated_ids_void() {
+    let payer = Rules::load(&["payer"]);
+    for seed in 0..16 {
+        let mut random = Random(seed);
+        let user = line(90, "users", "insert", &serde_json::json!({"user_id": 2}));
+        let orders: String = (1..=10).map(|n| paid(n, n)).collect();
+        let mut world = World::of_logs(vec![orders.into(), (user + &paid(10, 11)).into()]);
+        world.workers = 1 + usize::try_from(seed % 2).unwrap();
+        world.set_entries_max = 10;
+        world.limits.set_in_place_max = [64, 4][usize::try_from(seed / 2 % 2).unwrap()];
+        assert!(matches!(world.run(&payer, u64::MAX, &mut random), Fate::Ended));
+        let commits: BTreeSet<u64> =
+            world.delivered.lock().unwrap().iter().map(|(place, _)| place.commit).collect();
+        assert_eq!(commits.len(), 1, "both logs are in one cycle");
+        world.fold();
+        let (set, held) = merchants_and_held(&world);
+        assert_eq!((set.entries(), set.is_overflow(), held), (10, false, 0));
+        assert_exact(&world, &["payer"]);
+        world.logs[1] = [&world.logs[1][..], paid(12, 12).as_bytes()].concat().into();
+        assert!(matches!(world.run(&payer, u64::MAX, &mut random), Fate::Ended));
+        let (set, held) = merchants_and_held(&world);
+        assert!(set.is_overflow() && held == 1);
+        assert_digests(&world.view());
+    }
+}
+
+/// The same with a cycle that a refused message voids: what was decoded behind it goes.
+#[test]
+fn a_set_does_not_overflow_in_a_cycle_that_a_refusal_voids() {
+    let payer = Rules::load(&["payer"]);
+    for seed in 0..16 {
+        let mut random = Random(seed);
+        let before: String = (1..=10).map(|n| paid(n, n)).collect();
+        let refused = line(50, "orders", "update", &serde_json::json!({"order_id": 1, "user_id": 1}));
+        let behind: String = (11..=40).map(|n| paid(n, n)).collect();
+        let mut world = World::of_logs(vec![(before.clone() + &refused + &behind).into()]);
+        world.set_entries_max = 10;
+        world.block_bytes = 600;
+        world.cycle_bytes_max = 1 << 20;
+        let fate = world.run(&payer, u64::MAX, &mut random);
+        assert!(matches!(fate, Fate::Failed(Failure::Refused { .. })), "{fate:?}");
+        let (set, held) = merchants_and_held(&world);
+        assert_eq!((set.entries(), set.is_overflow(), held), (10, false, 0));
+        // The log without it, one merchant for another.
+        let image =
+            serde_json::json!({"order_id": 1, "user_id": 1, "merchant_id": 1, "state": 1, "amount": 600.0});
+        let mended = before + &line(50, "orders", "delete", &image) + &paid(51, 11);
+        world.logs = vec![Arc::new(mended.into())];
+        assert!(matches!(world.run(&payer, u64::MAX, &mut random), Fate::Ended));
+        let (set, held) = merchants_and_held(&world);
+        assert_eq!((set.entries(), set.is_overflow(), held), (10, false, 0));
+        assert_exact(&world, &["payer"]);
     }
 }
 
@@ -152,6 +325,61 @@ fn time_sets_a_label_without_a_change() {
     let delivered = world.delivered.lock().unwrap();
     assert!(!delivered.is_empty());
     assert!(delivered.iter().all(|(_, m)| m["cause"] == "time"));
+}
+
+/// Ctrl-C in a sweep while timers are due: the engine stops as it is, and the next start goes on with both.
+#[test]
+fn a_sweep_that_is_stopped_while_timers_are_due_goes_on_at_the_next_start() {
+    let params = [("big_spender_min".to_owned(), "300.00".into()), ("senior_after".to_owned(), "8d".into())];
+    let before = Rules::with_params(&["payer", "senior"], &params.into());
+    let after = Rules::load(&["payer", "senior"]);
+    let mut stopped_in_sweep = 0;
+    for seed in 0..24 {
+        let mut random = Random(seed);
+        let mut world = World::new(&Config { seed, events: 300, users: 30, ..Config::default() });
+        world.now = 1_000_000_000_000_000; // long before the orders
+        assert!(matches!(world.run(&before, u64::MAX, &mut random), Fate::Ended));
+        world.now = 4_000_000_000_000_000; // long after them: all timers are due
+        let told = world.delivered.lock().unwrap().len();
+        let mut schedule = world.start(&after, false).unwrap();
+        for _ in 0..seed * 3 {
+            assert!(schedule.step(&mut random).is_none());
+        }
+        schedule.stop();
+        let stopped = (0..10_000).find_map(|_| schedule.step(&mut random)).expect("it does not stop");
+        stopped.expect("it stops in peace");
+        drop(schedule);
+        stopped_in_sweep += u32::from(world.delivered.lock().unwrap().len() == told);
+        assert!(matches!(world.run(&after, u64::MAX, &mut random), Fate::Ended));
+        assert_exact(&world, &["payer", "senior"]);
+        assert!(!delivered_labels(&Outcome::from(&world), "senior").is_empty());
+    }
+    assert!(stopped_in_sweep >= 2, "the sweep was over before it could be stopped");
+}
+
+/// Time that leaps while a commit is on its way loses none of the timers in it and fires none of them twice.
+#[test]
+fn timers_that_are_written_while_time_leaps_fire_once_each() {
+    let senior = Rules::load(&["senior"]);
+    for leap in 0..120 {
+        let mut random = Random(leap);
+        let mut world = World::new(&Config { seed: leap, events: 150, users: 60, ..Config::default() });
+        world.now = *Outcome::from(&world).model().first_order().values().min().unwrap();
+        let mut schedule = world.start(&senior, false).unwrap();
+        for step in 0..2_000 {
+            if step == 40 + leap {
+                assert!(world.delivered.lock().unwrap().is_empty());
+                schedule.now += 8 * 86_400_000_000; // a week is over for all orders read by now
+            }
+            assert!(schedule.step(&mut random).is_none());
+        }
+        schedule.stop();
+        let stopped = (0..10_000).find_map(|_| schedule.step(&mut random)).expect("it does not stop");
+        stopped.expect("it stops in peace");
+        drop(schedule);
+        assert_exact(&world, &["senior"]);
+        assert!(!world.delivered.lock().unwrap().is_empty());
+    }
 }
 
 /// A rule new to a state that has read something is refused; a rebuild reads its history beside the old sums, through
@@ -243,6 +471,33 @@ fn a_rebuild_reaches_a_stream_that_went_on_and_leaves_the_outbox_alone() {
         while !world.rebuild(&both, "red_packet", 300, &mut random) {}
         assert!(matches!(world.run(&both, u64::MAX, &mut random), Fate::Ended));
         assert_exact(&world, &["payer", "red_packet"]);
+    }
+}
+
+/// A removal that was begun is finished also when labels of another rule change, or a change is taken back, meanwhile.
+#[test]
+fn a_removal_is_not_lost_when_another_sweep_begins() {
+    let both = Rules::load(&["payer", "red_packet"]);
+    let payer = Rules::load(&["payer"]);
+    let lower = Rules::with_params(&["payer"], &[("big_spender_min".to_owned(), "300.00".into())].into());
+    let options = Options { until_end: true, remove: vec!["red_packet".into()], ..Options::default() };
+    for seed in 0..16 {
+        let mut random = Random(seed);
+        let mut world = World::new(&Config { seed, events: 300, users: 30, ..Config::default() });
+        assert!(matches!(world.run(&both, u64::MAX, &mut random), Fate::Ended));
+        assert!(!delivered_labels(&Outcome::from(&world), "red_packet").is_empty());
+        // Even: the removal alone, then a change. Odd: both at once, then the change is taken back.
+        let (first, then, spent) =
+            if seed % 2 == 0 { (&payer, &lower, 30_000) } else { (&lower, &payer, 500_000) };
+        let mut schedule = world.start_with(first, true, &options).unwrap();
+        for _ in 0..seed {
+            assert!(schedule.step(&mut random).is_none());
+        }
+        drop(schedule);
+        world.store.crash();
+        assert!(matches!(world.run(then, u64::MAX, &mut random), Fate::Ended));
+        assert_labels(&world, "payer", &Params { big_spender_min: spent, ..Params::default() });
+        assert!(delivered_labels(&Outcome::from(&world), "red_packet").is_empty(), "labels are left");
     }
 }
 

@@ -233,6 +233,10 @@ impl Generator {
 
     /// A buyer or sender: some users far more often than others.
     fn some_user(&mut self) -> u64 {
+        let hot = u64::from(self.config.hot_percent);
+        if hot > 0 && self.random.percent(hot) {
+            return self.user_id(0);
+        }
         let rank = self.random.skewed(self.config.users);
         // Multiplying by an odd number scatters the busy users over the key space; the modulus keeps them inside.
         self.user_id((u128::from(rank) * 2_654_435_761 % u128::from(self.config.users)) as u64)
@@ -273,7 +277,10 @@ impl Generator {
 
     fn buy(&mut self, out: &mut Vec<u8>) -> u64 {
         let user = self.some_user();
-        let order = Order::new(self.take_order_id(), user, self.place.ts, &mut self.random);
+        let mut order = Order::new(self.take_order_id(), user, self.place.ts, &mut self.random);
+        if self.config.hot_percent > 0 && user == self.user_id(0) {
+            order.merchant = (order.id % 1_000_000) as u32;
+        }
         print(out, &self.place, None, Some(&order));
         let id = order.id;
         self.open_orders.push(order);

@@ -43,6 +43,8 @@ pub struct Config {
     pub gtid: bool,
     /// About one user in 1,000 has an id above 2^63.
     pub huge_ids: bool,
+    /// How many of 100 orders and packets are of the first user, whose orders are all of different merchants.
+    pub hot_percent: u32,
 }
 
 impl Default for Config {
@@ -58,6 +60,7 @@ impl Default for Config {
             ids: true,
             gtid: false,
             huge_ids: true,
+            hot_percent: 0,
         }
     }
 }

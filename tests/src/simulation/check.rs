@@ -3,8 +3,10 @@
 
 use super::world::World;
 use crate::model::{Model, Params, PayerRow};
+use retag_host::config::Deliver;
 use retag_host::label::outbox::Place;
-use retag_host::registry::{META_KEY, Registry, STATUS_INDEX};
+use retag_host::registry::revision::{AuditEntry, audit_key};
+use retag_host::registry::{Generation, META_KEY, Registry, STATUS_INDEX, TOLD_INDEX};
 use retag_host::state::{Record, SHARDS, Slot, Table, View, digest_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -50,7 +52,12 @@ impl Outcome {
 /// Labels by key, with the names of their values.
 pub type Labels = BTreeMap<u64, BTreeMap<String, Option<String>>>;
 
-fn registry(view: &View) -> Registry {
+/// The registry in a view.
+///
+/// # Panics
+/// When it does not read.
+#[must_use]
+pub fn registry(view: &View) -> Registry {
     let stored = view.row(Table::Meta, META_KEY).expect("a readable row");
     Registry::read(stored.as_deref()).expect("a registry")
 }
@@ -92,10 +99,21 @@ fn payer(view: &View, registry: &Registry) -> BTreeMap<u64, PayerRow> {
 #[must_use]
 pub fn labels_in(view: &View, rule: &str) -> Labels {
     let registry = registry(view);
-    let generation = registry.live(rule).expect("a live generation");
+    labels_of(view, registry.live(rule).expect("a live generation"))
+}
+
+/// Labels of one generation as the records carry them; checked against the members on the way.
+///
+/// # Panics
+/// When members and marks differ.
+#[must_use]
+pub(super) fn labels_of(view: &View, generation: &Generation) -> Labels {
     let mut labels = Labels::new();
     let mut counts: BTreeMap<(u16, u16), u64> = BTreeMap::new();
     for (shard, key, record) in records(view) {
+        let listed = view.key_of(shard, record.ordinal).expect("a readable dictionary");
+        let listed = listed.and_then(|bytes| Some(u64::from_be_bytes(*bytes.get(2..)?.first_chunk()?)));
+        assert_eq!(listed, Some(key), "the key with the ordinal of {key}");
         for (n, label) in (0u16..).zip(&generation.labels) {
             let mark = record.mark(Slot { space: generation.space, index: n });
             if mark == 0 {
@@ -109,6 +127,8 @@ pub fn labels_in(view: &View, rule: &str) -> Labels {
         }
         let status = record.mark(Slot { space: generation.space, index: STATUS_INDEX });
         assert_eq!(status, 0, "key {key} is pending or in error at the end");
+        let told = record.mark(Slot { space: generation.space, index: TOLD_INDEX });
+        assert_eq!(told, 0, "key {key} is still marked as told");
     }
     for (n, label) in (0u16..).zip(&generation.labels) {
         for mark in 1..=u16::try_from(label.values.len().max(1)).expect("few values") {
@@ -129,7 +149,7 @@ fn named(labels: &crate::model::Labels) -> Labels {
 /// What a consumer holds who followed the messages from the start; each id counts once, and they come in order.
 ///
 /// # Panics
-/// When a message comes out of order, or again although the sink knew it.
+/// When a message comes out of order, or again although the sink knew it, or says what was said already.
 #[must_use]
 pub fn delivered_labels(outcome: &Outcome, rule: &str) -> Labels {
     let mut labels = Labels::new();
@@ -147,7 +167,9 @@ pub fn delivered_labels(outcome: &Outcome, rule: &str) -> Labels {
         let name = message["label"].as_str().expect("a label").to_owned();
         let of_key = labels.entry(key).or_default();
         if message["op"] == "set" {
-            of_key.insert(name, message["value"].as_str().map(str::to_owned));
+            let value = message["value"].as_str().map(str::to_owned);
+            let before = of_key.insert(name.clone(), value.clone());
+            assert_ne!(before, Some(value), "{name} of {key} was set twice");
         } else {
             assert!(of_key.remove(&name).is_some(), "{name} of {key} was unset twice");
         }
@@ -163,6 +185,68 @@ pub fn delivered_labels(outcome: &Outcome, rule: &str) -> Labels {
 pub fn assert_labels(outcome: impl Into<Outcome>, rule: &str, params: &Params) {
     let outcome = outcome.into();
     assert_model_labels(&outcome, &outcome.model(), rule, params);
+}
+
+/// Every label generation of rule payer that is kept up to date carries what the model says under its parameters, and a
+/// consumer who followed all messages holds the live one's. Labels that a script renamed come back under `renamed`.
+///
+/// # Panics
+/// On the first difference.
+pub fn assert_generations(world: &World, renamed: &[(&str, &str)]) {
+    let (outcome, follows) = (Outcome::from(world), world.deliver == Deliver::All);
+    let (model, registry) = (outcome.model(), registry(&outcome.view));
+    let mut kept = 0;
+    for generation in registry.generations.iter().filter(|g| g.rule == "payer" && g.state.is_evaluated()) {
+        let given = generation.given.get("big_spender_min").and_then(|v| v.as_str());
+        let params = given.map_or_else(Params::default, |text| Params {
+            big_spender_min: text.replace('.', "").parse().expect("a decimal"),
+            ..Params::default()
+        });
+        let mut expect = named(&model.payer_labels(&params));
+        for (from, to) in renamed.iter().filter(|(_, to)| generation.labels.iter().any(|l| l.name == *to)) {
+            for of_key in expect.values_mut() {
+                if let Some(value) = of_key.remove(*from) {
+                    of_key.insert((*to).to_owned(), value);
+                }
+            }
+        }
+        let revision = generation.revision;
+        assert_eq!(labels_of(&outcome.view, generation), expect, "labels of payer@{revision}");
+        if follows && registry.live["payer"] == generation.space {
+            assert_eq!(delivered_labels(&outcome, "payer"), expect, "delivered labels of payer@{revision}");
+        }
+        kept += 1;
+    }
+    assert!(kept > 0, "no generation is kept");
+}
+
+/// A sink that hears changes only got nothing else, and each switch as one message.
+///
+/// # Panics
+/// On the first difference.
+pub fn assert_summaries(world: &World) {
+    let mut heard = BTreeSet::new();
+    for (place, message) in world.delivered.lock().expect("no panic").iter() {
+        if message["op"] == "switch" {
+            assert!(message["changed_keys"].is_u64(), "{message}");
+            heard.insert(place.commit);
+        } else {
+            assert!(message["cause"] == "change" || message["cause"] == "time", "{message}");
+        }
+    }
+    let mut switched = BTreeSet::new();
+    let from = audit_key(0);
+    world
+        .view()
+        .rows(Table::Meta, &from, Some(b"audit0"), &mut |_, row| {
+            let entry: AuditEntry = serde_json::from_slice(row).expect("a line of the audit");
+            if ["activate", "rollback"].contains(&entry.command.as_str()) {
+                switched.insert(entry.commit);
+            }
+            true
+        })
+        .expect("readable rows");
+    assert_eq!(heard, switched);
 }
 
 fn assert_model_labels(outcome: &Outcome, model: &Model, rule: &str, params: &Params) {
@@ -193,6 +277,15 @@ pub fn assert_exact(outcome: impl Into<Outcome>, rules: &[&str]) {
         }
         assert_model_labels(&outcome, &model, rule, &Params::default());
     }
+    assert_digests(view);
+}
+
+/// The digest of every namespace equals the one recomputed from the records.
+///
+/// # Panics
+/// On the first difference.
+pub fn assert_digests(view: &View) {
+    let registry = registry(view);
     let mut digests: BTreeMap<u32, u64> = BTreeMap::new();
     for shard in 0..SHARDS {
         for (key, record) in view.scan(shard, None, usize::MAX).expect("a readable shard") {

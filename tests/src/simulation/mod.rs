@@ -6,8 +6,13 @@
 
 mod check;
 mod scheduler;
+mod script;
 mod world;
 
-pub use check::{Labels, Outcome, assert_exact, assert_labels, delivered_labels, labels_in};
+pub use check::{
+    Labels, Outcome, assert_digests, assert_exact, assert_generations, assert_labels, assert_summaries,
+    delivered_labels, labels_in, registry,
+};
 pub use scheduler::{Random, Schedule};
+pub use script::{RENAMED, Script};
 pub use world::{Fate, Rules, World};

@@ -1,10 +1,14 @@
 //! Which message is delivered next: any of the oldest ones between two parts, by seed.
 
+use retag_host::pipeline::command::{Outcome, Submitted};
 use retag_host::pipeline::coordinator::Pipeline;
 use retag_host::pipeline::failure::Failure;
 use retag_host::pipeline::message::{Actor, Address, Envelope, Message};
+use retag_host::pipeline::program::Code;
 use retag_host::pipeline::threads::Parts;
+use retag_host::registry::command::{Asker, Command};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::mpsc::{Receiver, channel};
 
 /// A small random generator (splitmix64), so that runs do not change with a library.
 #[derive(Clone, Debug)]
@@ -75,6 +79,16 @@ impl Schedule {
             self.post(to, out);
         }
         self.pipeline.outcome()
+    }
+
+    /// Asks something of the engine; the answer comes when it is durable.
+    pub fn ask(&mut self, command: Command, code: Option<Code>) -> Receiver<Outcome> {
+        let (reply, answer) = channel();
+        let asker = Asker { by: "script".into(), why: String::new() };
+        let submitted = Submitted { command, code, asker, reply: Some(reply) };
+        let inbox = self.boxes.entry((Address::Pipeline, Address::Pipeline)).or_default();
+        inbox.push_back(Message::Command(Box::new(submitted)));
+        answer
     }
 
     /// Tells the engine to finish the open cycle and stop.

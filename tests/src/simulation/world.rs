@@ -2,14 +2,18 @@
 
 use super::scheduler::{Random, Schedule};
 use crate::shop::{Config, Generator};
-use retag_host::decode::boundary;
+use retag_host::aggregate::SET_ENTRIES_MAX;
+use retag_host::config::Deliver;
+use retag_host::decode::{Format, boundary};
 use retag_host::label::outbox::Place;
 use retag_host::pipeline::coordinator::Settings;
 use retag_host::pipeline::failure::Failure;
 use retag_host::pipeline::rules::{Loaded, load};
-use retag_host::pipeline::setup::{Inputs, Options, SetupError, SourceInput, build, stored_positions};
-use retag_host::rule::RuleEngine;
-use retag_host::sink::message::{Message, parse_id};
+use retag_host::pipeline::setup::{
+    Inputs, Options, SetupError, SinkInput, SourceInput, build, stored_positions,
+};
+use retag_host::rule::{RuleEngine, RuleFile};
+use retag_host::sink::message::{Message, Summary, parse_id};
 use retag_host::sink::{Sink, SinkError};
 use retag_host::source::{Block, Partition, Source, SourceError};
 use retag_host::state::{Limits, MemStore, StateWriter, Store, View};
@@ -43,7 +47,10 @@ impl Rules {
             let path = root.join(name).join(format!("{name}.wasm"));
             let bytes = std::fs::read(&path)
                 .unwrap_or_else(|e| panic!("{}: {e}; build it with `cargo xtask test`", path.display()));
-            rules.push(load(&engine, name, (path, bytes), params).expect("a rule that loads"));
+            let manifest = RuleFile::read(&bytes).expect("a rule that reads").manifest;
+            let mut params = params.clone();
+            params.retain(|param, _| manifest.params.iter().any(|p| p.name == *param));
+            rules.push(load(&engine, name, (path, bytes), &params).expect("a rule that loads"));
         }
         Self(rules)
     }
@@ -78,8 +85,14 @@ pub struct World {
     pub cycle_bytes_max: u64,
     /// Bounds of overlay and pages.
     pub limits: Limits,
+    /// Most entries of a counted set.
+    pub set_entries_max: usize,
     /// The sink forgets where it was: it is told again what it had.
     pub forgetful: bool,
+    /// How long a replaced label generation is kept, µs.
+    pub grace_us: i64,
+    /// Which transitions the sink gets.
+    pub deliver: Deliver,
 }
 
 impl World {
@@ -112,8 +125,13 @@ impl World {
                 page_bytes: 400,
                 page_bytes_max: 800,
                 fold_pages: 2,
+                set_in_place_max: 64,
+                set_row_bytes_max: 200,
             },
+            set_entries_max: SET_ENTRIES_MAX,
             forgetful: false,
+            grace_us: 3_600_000_000,
+            deliver: Deliver::All,
         }
     }
 
@@ -140,6 +158,17 @@ impl World {
     #[must_use]
     pub fn view(&self) -> Arc<View> {
         StateWriter::open(Arc::new(self.store.clone())).expect("a store that opens").1
+    }
+
+    /// Folds all blocks into pages and rows, so that the next engine reads nothing else.
+    ///
+    /// # Panics
+    /// When the store fails.
+    pub fn fold(&self) {
+        let limits = Limits { overlay_commits: 1, ..self.limits };
+        let store = Arc::new(self.store.clone());
+        let (mut writer, _) = StateWriter::open_with(store, limits).expect("a store that opens");
+        while writer.fold_step().expect("a fold").is_some() {}
     }
 
     /// Starts an engine on this world.
@@ -188,8 +217,9 @@ impl World {
         let source = SourceInput {
             name: "shop".into(),
             producer: "shop".into(),
+            format: Format::Maxwell,
             hidden_columns: Vec::new(),
-            reader: Box::new(Script(self.logs.clone())),
+            reader: Box::new(Texts(self.logs.clone())),
         };
         let sink = Memory { delivered: self.delivered.clone(), forgetful: self.forgetful };
         Ok(Inputs {
@@ -199,14 +229,17 @@ impl World {
             positions,
             rules: rules.0.clone(),
             sources: vec![source],
-            sinks: vec![("out".into(), Box::new(sink))],
+            sinks: vec![SinkInput { name: "out".into(), deliver: self.deliver, sink: Box::new(sink) }],
             settings: Settings {
                 workers: self.workers,
                 cycle_bytes_max: self.cycle_bytes_max,
                 block_bytes: self.block_bytes,
                 until_end,
                 memory_max_bytes: 1 << 30,
+                quarantine_entries_max: 100,
                 sweep_keys: 1,
+                set_entries_max: self.set_entries_max,
+                grace_us: self.grace_us,
             },
         })
     }
@@ -261,9 +294,9 @@ impl World {
 }
 
 /// A source that holds its texts.
-struct Script(Vec<Arc<Vec<u8>>>);
+struct Texts(Vec<Arc<Vec<u8>>>);
 
-impl Source for Script {
+impl Source for Texts {
     fn read(&mut self, partition: usize, offset: u64, bytes_max: usize) -> Result<Block, SourceError> {
         let rest = &self.0[partition][offset as usize..];
         let at_end = rest.len() <= bytes_max;
@@ -292,12 +325,19 @@ impl Sink for Memory {
         Ok(self.delivered.lock().expect("no panic").last().map(|(place, _)| *place))
     }
 
-    fn deliver(&mut self, messages: &[Message<'_>]) -> Result<(), SinkError> {
+    fn deliver<'m>(&mut self, messages: &mut dyn Iterator<Item = Message<'m>>) -> Result<(), SinkError> {
         let mut delivered = self.delivered.lock().expect("no panic");
         for message in messages {
             let (_, place) = parse_id(&message.id).expect("an id");
             delivered.push((place, serde_json::to_value(message).expect("a message is JSON")));
         }
+        Ok(())
+    }
+
+    fn summarize(&mut self, summary: &Summary<'_>) -> Result<(), SinkError> {
+        let (_, place) = parse_id(&summary.id).expect("an id");
+        let message = serde_json::to_value(summary).expect("a summary is JSON");
+        self.delivered.lock().expect("no panic").push((place, message));
         Ok(())
     }
 }

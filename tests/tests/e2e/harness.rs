@@ -120,7 +120,7 @@ impl Folder {
         let mut command = Command::new(binary());
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.env_remove("RETAG_CONFIG").envs(environment.iter().copied());
+        command.env_remove("RETAG_CONFIG").env_remove("RETAG_URL").envs(environment.iter().copied());
         let mut child = command.spawn().expect("the binary starts");
         let out = drain(child.stdout.take().expect("a pipe"));
         let err = drain(child.stderr.take().expect("a pipe"));
@@ -230,6 +230,8 @@ dir = "data"
 [engine]
 workers = 2
 poll_ms = 10
+[http]
+listen = "off"
 [sources.orders]
 type = "files"
 format = "maxwell"

@@ -41,6 +41,14 @@ pub(crate) fn update_without_old(n: u64, (order, user): (u64, u64), amount: &str
     line(n, "orders", "update", &image(order, user, 3, amount), None)
 }
 
+/// User 1 sends user 2 a red packet of 10.00.
+pub(crate) fn packet(n: u64) -> String {
+    let amount: Value = serde_json::from_str("10.00").expect("a number");
+    let image =
+        json!({"packet_id": n, "sender_id": 1, "receiver_id": 2, "amount": amount, "state": "OPENED"});
+    line(n, "red_packets", "insert", &image, None)
+}
+
 /// What the sink got, as `[-]label[=value]` behind the key: commits in order, the keys of one commit ascending.
 pub(crate) fn told(folder: &Folder) -> Vec<String> {
     let read = |line: &str| -> Value { serde_json::from_str(line).expect("a line is a message") };

@@ -11,7 +11,7 @@ fn carriers(model: &Model, label: &str) -> usize {
 }
 
 /// Export, members and one key against the model.
-fn assert_reads(folder: &Folder, model: &Model) {
+pub(crate) fn assert_reads(folder: &Folder, model: &Model) {
     let ask = |args: &[&str]| folder.retag(&[args, &["--config", "retag.toml"]].concat()).assert_ok().out;
     let csv = ask(&["export", "aggregates", "payer", "-o", "csv"]).replace("\r\n", "\n");
     let mut rows: Vec<&str> = csv.lines().skip(1).collect();

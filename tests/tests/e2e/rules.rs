@@ -1,8 +1,11 @@
 //! Rules that cannot run, that do not fit, and that change between two starts.
 
 use crate::harness::Folder;
-use crate::message::{order, told, user};
+use crate::message::{order, packet, told, user};
 use crate::run;
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 /// A folder with `users` users and an order of 3000.00 for the first one.
 fn shop(users: u64) -> Folder {
@@ -13,7 +16,7 @@ fn shop(users: u64) -> Folder {
 }
 
 /// Puts a changed payer.wasm into the folder: each `from` becomes `to` of the same length, in its manifest.
-fn change_rule(folder: &Folder, changes: &[(&str, &str)]) {
+pub(crate) fn change_rule(folder: &Folder, changes: &[(&str, &str)]) {
     let mut bytes = std::fs::read(folder.path("payer.wasm")).unwrap();
     for (from, to) in changes {
         assert_eq!(from.len(), to.len());
@@ -80,6 +83,18 @@ fn a_column_that_the_table_does_not_have_stops_before_anything_is_committed() {
     folder.write("payer.wasm", good);
     folder.run().assert_ok();
     assert_eq!(told(&folder), ["1 tier=silver"]);
+}
+
+#[test]
+fn a_column_that_the_table_does_not_have_is_an_error_however_few_rows_there_are() {
+    for small in [false, true] {
+        let folder = shop(1);
+        if small {
+            folder.configure("workers = 2", "workers = 2\ncycle_bytes_max = 64\nblock_bytes = 64");
+        }
+        change_rule(&folder, &[("\"amount\"", "\"amuont\"")]);
+        folder.run().assert_error(1, &["rule-does-not-fit", "payer", "shop.orders", "amuont"]);
+    }
 }
 
 #[test]
@@ -167,6 +182,40 @@ fn a_rebuild_without_a_partition_that_it_needs_is_refused_and_changes_nothing() 
 }
 
 #[test]
+fn a_rebuild_that_is_stopped_ends_with_a_code_of_its_own_and_goes_on() {
+    let folder = Folder::new();
+    let messages = run::shop(&folder, 20_000);
+    folder.run().assert_ok();
+    folder.configure("[sinks.out]", &format!("{RED_PACKET}[sinks.out]"));
+    folder.configure("[engine]", "[engine]\ncycle_bytes_max = 4000\nblock_bytes = 2000");
+    let mut host = folder.start(&["run", "--config", "retag.toml", "--rebuild", "red_packet"], &[]);
+    let pid = host.pid().to_string();
+    host.until("its lock", || folder.read("data/lock").contains(&pid).then_some(()));
+    host.signal("INT");
+    host.wait().assert_error(75, &["red_packet", "--rebuild red_packet", "goes on where this one was"]);
+    folder.configure("cycle_bytes_max = 4000", "cycle_bytes_max = 1000000");
+    folder.run_with(&["--rebuild", "red_packet"]).assert_ok();
+    run::assert_rules(&folder, messages, &["payer", "red_packet"]);
+}
+
+#[test]
+fn a_rebuild_ends_at_the_fence_inside_a_file_that_went_on_behind_an_open_last_line() {
+    let folder = shop(2);
+    let packets = |numbers: std::ops::Range<u64>| numbers.map(packet).collect::<String>();
+    folder.append("o.p1.json", packets(100..105).trim_end());
+    folder.run().assert_ok();
+    // What is read too far would count twice: here, and when the stream goes on.
+    folder.append("o.p1.json", "\n".to_owned() + &packets(105..111));
+    folder.configure("[sinks.out]", &format!("{RED_PACKET}[sinks.out]"));
+    folder.run_with(&["--rebuild", "red_packet"]).assert_ok();
+    let export = ["export", "aggregates", "red_packet", "-o", "csv", "--config", "retag.toml"];
+    let sums = folder.retag(&export).assert_ok().out;
+    let mut sums: Vec<&str> = sums.lines().skip(1).collect();
+    sums.sort_unstable();
+    assert_eq!(sums, ["1,110.00,0.00,11,0", "2,0.00,110.00,0,11"]);
+}
+
+#[test]
 fn a_rebuild_of_a_rule_that_is_not_configured_is_refused() {
     let folder = shop(2);
     folder.run().assert_ok();
@@ -210,6 +259,56 @@ fn a_rule_that_is_taken_out_is_refused_until_it_may_be_dropped() {
     folder.run().assert_error(1, &["needs-history", "red_packet"]);
 }
 
+#[test]
+fn a_rule_that_is_still_configured_is_not_removed() {
+    let folder = shop(2);
+    folder.run().assert_ok();
+    let before = told(&folder);
+    folder.run_with(&["--remove", "payer"]).assert_error(1, &["--remove payer", "take [rules.payer] out"]);
+    folder.append("o.p1.json", user(60, 60));
+    folder.run().assert_ok();
+    assert_eq!(told(&folder), [&before[..], &["60 never_paid".to_owned()]].concat());
+}
+
 const PACKET: &str = "{\"database\":\"shop\",\"table\":\"red_packets\",\"type\":\"insert\",\"ts\":1772323200,\"xid\":1,\
 \"commit\":true,\"position\":\"binlog.000012:9000\",\"server_id\":223344,\"data\":{\"packet_id\":1,\"sender_id\":1,\
 \"receiver_id\":2,\"amount\":\"500.00\",\"state\":1}}\n";
+
+/// What the cache of compiled code holds, by name.
+fn cached(folder: &Folder) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = std::fs::read_dir(folder.path("data/cache")).unwrap();
+    entries
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+        .collect()
+}
+
+#[test]
+fn compiled_rules_are_kept_and_damaged_ones_are_compiled_again() {
+    let folder = shop(1);
+    folder.run().assert_ok();
+    let good = cached(&folder);
+    assert_eq!(good.len(), 2, "a module for map, one for label");
+    assert_eq!(folder.path("data/cache").metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    for n in 2..5 {
+        for (path, bytes) in &good {
+            let mut damaged = bytes.clone();
+            match n {
+                2 => damaged[bytes.len() / 2] ^= 1,
+                3 => damaged.truncate(bytes.len() / 3),
+                _ => damaged.clear(),
+            }
+            std::fs::write(path, damaged).unwrap();
+        }
+        folder.append("o.p1.json", user(n + 10, n));
+        folder.run().assert_ok();
+        assert_eq!(told(&folder).last().unwrap(), &format!("{n} never_paid"));
+        assert!(cached(&folder) == good, "the entries are written anew");
+    }
+    // A folder that cannot be one is no error either.
+    std::fs::remove_dir_all(folder.path("data/cache")).unwrap();
+    folder.write("data/cache", "no folder");
+    folder.append("o.p1.json", user(20, 9));
+    folder.run().assert_ok();
+    assert_eq!(told(&folder).last().unwrap(), "9 never_paid");
+}

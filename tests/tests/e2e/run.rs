@@ -170,6 +170,14 @@ fn a_row_that_a_rule_cannot_read_is_counted_and_the_others_are_exact() {
     let stats: serde_json::Value = serde_json::from_str(&ended.out).expect("one line of JSON");
     assert_eq!(stats["totals"]["changes"], 4);
     assert_eq!(stats["totals"]["bad_images"], 1);
+    let figure = |name: &str| stats[name].as_u64().unwrap_or_else(|| panic!("{name} in {stats}"));
+    // What is durable was waited for: each commit once, and nothing else.
+    assert_eq!(figure("fsyncs"), figure("commits"));
+    assert!(figure("bytes") > 200 && figure("disk_bytes") > figure("bytes"), "{stats}");
+    assert!(ended.err.contains("1 row image(s) did not fit their rule"), "{}", ended.err);
+    assert!(ended.err.contains("`retag quarantine ls`"), "{}", ended.err);
+    let again = folder.run().assert_ok();
+    assert!(!again.err.contains("did not fit"), "those of an earlier run are counted again: {}", again.err);
     assert_eq!(told(&folder), ["42 tier=silver", "43 never_paid"]);
 }
 

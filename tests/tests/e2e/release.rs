@@ -1,0 +1,283 @@
+//! Revisions on a host that runs and in a stopped directory: pushed, planned, prepared, previewed, activated, rolled back.
+
+use crate::harness::{Folder, Host};
+use crate::message::{order, state, told, user};
+use crate::rules::change_rule;
+use serde_json::Value;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+
+/// Users 1 and 2; 1 has spent 3000.00.
+fn shop() -> Folder {
+    let folder = Folder::new();
+    folder.write("o.p0.json", order(1, (1, 1), "3000.00"));
+    folder.write("o.p1.json", user(2, 1) + &user(3, 2));
+    folder
+}
+
+const FIRST: [&str; 2] = ["1 tier=silver", "2 never_paid"];
+
+/// A host that has told the first labels.
+fn running(folder: &Folder) -> Host {
+    let mut host = folder.start(&["run"], &[]);
+    host.until("the first labels", || (told(folder).len() == 2).then_some(()));
+    host
+}
+
+/// `retag rule ARGS`, which must go well: what it printed.
+#[track_caller]
+fn rule(folder: &Folder, args: &[&str]) -> String {
+    folder.retag(&[&["rule"], args].concat()).assert_ok().out
+}
+
+#[track_caller]
+fn json(folder: &Folder, args: &[&str]) -> Value {
+    serde_json::from_str(&rule(folder, &[args, &["-o", "json"]].concat())).expect("JSON")
+}
+
+#[track_caller]
+fn refused(folder: &Folder, args: &[&str], said: &[&str]) {
+    folder.retag(&[&["rule"], args].concat()).assert_error(1, said);
+}
+
+fn last_cause(folder: &Folder) -> (String, u64) {
+    let text = folder.read("labels.ndjson");
+    let last: Value = serde_json::from_str(text.lines().last().expect("a line")).expect("a message");
+    (last["cause"].as_str().expect("a cause").to_owned(), last["revision"].as_u64().expect("a number"))
+}
+
+#[test]
+fn parameters_are_changed_previewed_activated_and_taken_back_while_it_runs() {
+    let folder = shop();
+    let mut host = running(&folder);
+    let out = rule(&folder, &["params", "set", "payer", "big_spender_min=3000.00", "--reason", "spring"]);
+    assert!(out.contains("payer@2 is ready, 2 keys evaluated"), "{out}");
+    assert_eq!(told(&folder), FIRST, "something was told before it is live");
+    let preview = json(&folder, &["preview", "payer@2"]);
+    assert_eq!((preview["changed_keys"].as_u64(), preview["against"].as_u64()), (Some(1), Some(1)));
+    let sample = &preview["samples"][0]["entered"][0];
+    assert_eq!(
+        (sample["key"].as_str(), sample["aggregates"]["spent"].as_str()),
+        (Some("1"), Some("3000.00"))
+    );
+    assert_eq!(sample["after"]["big_spender"], true);
+    let id = preview["id"].as_str().expect("an id");
+    // The preview does not hold any more: user 2 would be a big spender too.
+    folder.append("o.p0.json", order(4, (2, 2), "4000.00"));
+    let now = ["1 tier=silver", "2 never_paid", "2 -never_paid", "2 tier=silver"];
+    host.until("the order", || (told(&folder) == now).then_some(()));
+    let bounded = ["activate", "payer@2", "--preview", id, "--max-change", "1%"];
+    refused(&folder, &bounded, &["preview-moved", "100.00 %", "retag rule preview"]);
+    let again = json(&folder, &["preview", "payer@2"]);
+    let id = again["id"].as_str().expect("an id");
+    rule(&folder, &["activate", "payer@2", "--preview", id, "--max-change", "0%", "--reason", "spring"]);
+    let spring = [&now[..], &["1 big_spender", "2 big_spender"]].concat();
+    host.until("the switch", || (told(&folder) == spring).then_some(()));
+    assert_eq!(last_cause(&folder), ("params".into(), 2));
+    // Both sides see what comes now; the way back is as fresh as if it had never left.
+    folder.append("o.p0.json", state(5, (2, 2), "4000.00", 4));
+    let later = [&spring[..], &["2 -big_spender", "2 -tier", "2 never_paid"]].concat();
+    host.until("the change", || (told(&folder).len() == later.len()).then_some(()));
+    let out = rule(&folder, &["rollback", "payer", "--reason", "too many"]);
+    assert!(out.contains("payer@1 is live"), "{out}");
+    host.until("the way back", || (told(&folder).len() == later.len() + 1).then_some(()));
+    assert_eq!(told(&folder).last().expect("a line"), "1 -big_spender");
+    assert_eq!(last_cause(&folder), ("rollback".into(), 1));
+    let history = json(&folder, &["history", "payer"]);
+    let lines = history["lines"].as_array().expect("lines");
+    let line = |l: &Value| (l["command"].as_str().unwrap().to_owned(), l["why"].as_str().unwrap().to_owned());
+    let told: Vec<_> = lines.iter().map(line).filter(|(command, _)| command != "preview").collect();
+    let expect = [("params set", "spring"), ("activate", "spring"), ("rollback", "too many")];
+    assert_eq!(told, expect.map(|(a, b)| (a.to_owned(), b.to_owned())));
+    host.signal("INT");
+    host.wait().assert_ok();
+}
+
+#[test]
+fn a_pushed_file_runs_from_the_state_when_the_configured_one_is_gone() {
+    let folder = shop();
+    let mut host = running(&folder);
+    let first = std::fs::read(folder.path("payer.wasm")).unwrap();
+    change_rule(&folder, &[("\"never_paid\"", "\"never_paix\"")]);
+    std::fs::rename(folder.path("payer.wasm"), folder.path("new.wasm")).unwrap();
+    let pushed = json(&folder, &["push", "new.wasm"]);
+    assert_eq!((&pushed["created"], &pushed["plan"]["kind"]), (&Value::Bool(true), &Value::from("labels")));
+    assert_eq!(json(&folder, &["push", "new.wasm"])["created"], false);
+    let plan = folder.retag(&["rule", "plan", "payer@2", "--detailed-exitcode"]);
+    assert_eq!(plan.status.code(), Some(2));
+    assert!(plan.out.contains("labels only") && plan.out.contains("+ label never_paix"), "{}", plan.out);
+    let same = folder.retag(&["rule", "plan", "payer@1", "--detailed-exitcode"]).assert_ok();
+    assert!(same.out.contains("nothing to do"), "{}", same.out);
+    refused(&folder, &["activate", "payer@2"], &["not-ready", "retag rule prepare payer@2"]);
+    rule(&folder, &["prepare", "payer@2"]);
+    rule(&folder, &["activate", "payer@2"]);
+    let swapped = [&FIRST[..], &["2 -never_paid", "2 never_paix"]].concat();
+    host.until("the switch", || (told(&folder).len() == 4).then_some(()));
+    let mut both = told(&folder);
+    both.sort();
+    let mut expect = swapped.clone();
+    expect.sort_unstable();
+    assert_eq!(both, expect);
+    host.signal("INT");
+    host.wait().assert_ok();
+    // No file of the configuration is there any more.
+    folder.append("o.p1.json", user(9, 9));
+    folder.run().assert_ok();
+    assert_eq!(told(&folder).last().expect("a line"), "9 never_paix");
+    // One that is there but is not what runs is only reported.
+    folder.write("payer.wasm", first);
+    folder.append("o.p1.json", user(10, 10));
+    let said = folder.run().assert_ok().err;
+    assert!(said.contains("drift: rule payer has another file"), "{said}");
+    assert_eq!(told(&folder).last().expect("a line"), "10 never_paix");
+    let shown = rule(&folder, &["ls", "payer"]);
+    assert!(shown.contains("payer@1   retained") && shown.contains("payer@2   live"), "{shown}");
+}
+
+#[test]
+fn a_stopped_directory_takes_commands_and_the_next_start_does_the_work() {
+    let folder = shop();
+    folder.run().assert_ok();
+    let out = rule(&folder, &["params", "set", "payer", "big_spender_min=3000.00"]);
+    assert!(out.contains("payer@2 will be prepared by the next"), "{out}");
+    refused(&folder, &["activate", "payer@2"], &["not-ready", "being prepared"]);
+    folder.run().assert_ok();
+    assert_eq!(told(&folder), FIRST);
+    rule(&folder, &["activate", "payer@2"]);
+    let got = folder.retag(&["get", "user/1"]).assert_ok();
+    assert!(got.out.contains("big_spender"), "all keys flip in the commit: {}", got.out);
+    folder.run().assert_ok();
+    let swapped = [&FIRST[..], &["1 big_spender"]].concat();
+    assert_eq!(told(&folder), swapped);
+    folder.run().assert_ok();
+    assert_eq!(told(&folder), swapped);
+    rule(&folder, &["rollback", "payer"]);
+    folder.run().assert_ok();
+    assert_eq!(told(&folder), [&swapped[..], &["1 -big_spender"]].concat());
+}
+
+#[test]
+fn what_cannot_go_live_is_refused_by_name() {
+    let folder = shop();
+    folder.run().assert_ok();
+    refused(&folder, &["rollback", "payer"], &["nothing-before", "payer"]);
+    refused(&folder, &["prepare", "payer@7"], &["unknown-revision", "payer"]);
+    refused(&folder, &["rollback", "buyer"], &["unknown-rule", "buyer"]);
+    refused(&folder, &["params", "set", "payer", "big_spender_mim=1"], &["rule-refused", "big_spender_min"]);
+    change_rule(&folder, &[("\"merchant_id\"", "\"merchant_ix\"")]);
+    let pushed = rule(&folder, &["push", "payer.wasm"]);
+    assert!(pushed.contains("payer@2: checked") && pushed.contains("new aggregates"), "{pushed}");
+    refused(&folder, &["prepare", "payer@2"], &["needs-history", "--rebuild payer"]);
+    folder.write("no.wasm", "no rule");
+    refused(&folder, &["push", "no.wasm"], &["WebAssembly"]);
+    folder.configure("[state]", "[registry]\nmanage = \"config\"\n[state]");
+    refused(&folder, &["push", "payer.wasm"], &["managed-by-config"]);
+    refused(&folder, &["params", "set", "payer", "big_spender_min=1.00"], &["managed-by-config"]);
+}
+
+#[test]
+fn a_rule_is_given_back_to_the_configuration() {
+    let folder = shop();
+    folder.run().assert_ok();
+    rule(&folder, &["params", "set", "payer", "big_spender_min=3000.00"]);
+    folder.run().assert_ok();
+    rule(&folder, &["activate", "payer@2"]);
+    folder.configure("[state]", "[registry]\nmanage = \"config\"\n[state]");
+    folder.run().assert_error(1, &["payer", "still being told"]);
+    folder.configure("manage = \"config\"", "manage = \"state\"");
+    folder.run().assert_ok();
+    let swapped = [&FIRST[..], &["1 big_spender"]].concat();
+    assert_eq!(told(&folder), swapped);
+    folder.configure("manage = \"state\"", "manage = \"config\"");
+    folder.run().assert_ok();
+    assert_eq!(told(&folder), [&swapped[..], &["1 -big_spender"]].concat());
+}
+
+#[test]
+fn a_sink_that_hears_changes_only_gets_one_summary_of_a_switch() {
+    let folder = shop();
+    folder.configure("path = \"labels.ndjson\"", "path = \"labels.ndjson\"\ndeliver = \"changes\"");
+    let mut host = folder.start(&["run"], &[]);
+    let lines = || folder.read("labels.ndjson").lines().count();
+    // The first reading of history is not told; what comes afterwards is.
+    host.until("the history", || rule_is_exact(&folder).then_some(()));
+    folder.append("o.p1.json", user(9, 9));
+    host.until("a change", || (lines() == 1).then_some(()));
+    rule(&folder, &["params", "set", "payer", "big_spender_min=3000.00", "--activate"]);
+    host.until("the summary", || (lines() == 2).then_some(()));
+    folder.append("o.p1.json", user(10, 10));
+    host.until("another change", || (lines() == 3).then_some(()));
+    let text = folder.read("labels.ndjson");
+    let read: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    assert_eq!((&read[0]["cause"], &read[2]["cause"]), (&"change".into(), &"change".into()));
+    let summary = &read[1];
+    assert_eq!((&summary["op"], &summary["cause"]), (&"switch".into(), &"params".into()));
+    assert_eq!((summary["revision"].as_u64(), summary["changed_keys"].as_u64()), (Some(2), Some(1)));
+    let label = summary["labels"].as_array().expect("labels").iter().find(|l| l["label"] == "big_spender");
+    assert_eq!(label.expect("the label")["entered"], 1);
+    host.signal("INT");
+    host.wait().assert_ok();
+    folder.run().assert_ok();
+    assert_eq!(lines(), 3);
+}
+
+/// The history has been read.
+fn rule_is_exact(folder: &Folder) -> bool {
+    let shown = folder.retag(&["rule", "show", "payer@1"]);
+    shown.status.success() && shown.out.contains("exact")
+}
+
+/// One request on the host's socket: status and answer.
+fn ask(folder: &Folder, head: &str, body: &[u8]) -> (u16, Value) {
+    let mut stream = UnixStream::connect(folder.path("data/retag.sock")).expect("the socket");
+    let head = format!(
+        "{head} HTTP/1.1\r\nhost: retag\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).expect("a request");
+    let _ = stream.write_all(body); // refused before it was read to its end
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    let status = text.get(9..12).and_then(|s| s.parse().ok()).expect("a status line");
+    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    (status, serde_json::from_str(body).unwrap_or_default())
+}
+
+#[test]
+fn the_routes_answer_with_status_codes_of_their_own() {
+    let folder = shop();
+    let host = running(&folder);
+    change_rule(&folder, &[("\"never_paid\"", "\"never_paix\"")]);
+    let file = std::fs::read(folder.path("payer.wasm")).unwrap();
+    let push = "POST /v1/rules/payer/revisions?reason=a%20test";
+    let (status, pushed) = ask(&folder, push, &file);
+    assert_eq!((status, pushed["revision"]["release"].as_str()), (201, Some("checked")), "{pushed}");
+    assert_eq!(ask(&folder, push, &file).0, 200);
+    let code = |(status, problem): (u16, Value)| (status, problem["code"].as_str().unwrap_or("").to_owned());
+    assert_eq!(code(ask(&folder, push, b"no rule")), (422, "rule-refused".into()));
+    assert_eq!(code(ask(&folder, push, &vec![0; 17 << 20])), (413, "too-large".into()));
+    assert_eq!(code(ask(&folder, "GET /v1/rules/payer/revisions/9", b"")), (404, "unknown-revision".into()));
+    assert_eq!(code(ask(&folder, "GET /v1/rules/buyer/revisions", b"")), (404, "unknown-rule".into()));
+    assert_eq!(code(ask(&folder, "GET /v1/operations/9", b"")), (404, "unknown-operation".into()));
+    let activate = "POST /v1/rules/payer/revisions/2/activate";
+    assert_eq!(code(ask(&folder, activate, b"")), (409, "not-ready".into()));
+    assert_eq!(code(ask(&folder, activate, br#"{"preview":"2-1"}"#)), (400, "bad-request".into()));
+    let (status, prepared) = ask(&folder, "POST /v1/rules/payer/revisions/2/prepare", b"");
+    assert_eq!(status, 202);
+    let operation = format!("GET /v1/operations/{}", prepared["operation"]);
+    let mut host = host;
+    host.until("the end of the operation", || {
+        (ask(&folder, &operation, b"").1["state"] == "done").then_some(())
+    });
+    assert_eq!(ask(&folder, "POST /v1/rules/payer/revisions/2/prepare", b"").0, 200);
+    assert_eq!(ask(&folder, activate, b"").0, 202);
+    let (_, audit) = ask(&folder, "GET /v1/audit?limit=1", b"");
+    assert_eq!(
+        (&audit["lines"][0]["command"], &audit["lines"][0]["why"]),
+        (&"push".into(), &"a test".into())
+    );
+    assert!(audit["next"].is_u64());
+    host.signal("INT");
+    host.wait().assert_ok();
+}
