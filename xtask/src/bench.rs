@@ -26,7 +26,7 @@ struct Settings {
 fn settings(arguments: &[String]) -> Result<Settings> {
     // Another stream each time, unless a seed is given: the process number is random enough for that.
     let seed = u64::from(std::process::id());
-    let mut settings = Settings { events: 5_000_000, users: 1_000_000, runs: 3, seed, bar: 0.0 };
+    let mut settings = Settings { events: 5_000_000, users: 1_000_000, runs: 3, seed, bar: 0.2 };
     let mut arguments = arguments.iter();
     while let Some(name) = arguments.next() {
         let value = arguments.next().with_context(|| format!("{name} wants a value\n{USAGE}"))?;
@@ -118,7 +118,7 @@ impl Bench {
             .with_context(|| format!("copy {}", wasm.display()))?;
         std::fs::write(
             self.dir.join("retag.toml"),
-            "[state]\ndir = \"data\"\n\n[sources.shop]\ntype = \"files\"\nformat = \"maxwell\"\n\
+            "[state]\ndir = \"data\"\n\n[http]\nlisten = \"off\"\n\n[sources.shop]\ntype = \"files\"\nformat = \"maxwell\"\n\
              paths = [\"stream/shop.p0.json\", \"stream/shop.p1.json\"]\nhistory = \"complete\"\n\n\
              [rules.payer]\npath = \"payer.wasm\"\n\n[sinks.out]\ntype = \"ndjson\"\npath = \"labels.ndjson\"\n",
         )?;
@@ -172,15 +172,17 @@ impl Bench {
         row("CPU ns an event", &|runs| {
             medians(runs, |m| m.cpu_seconds, |s| format!("{:.0}", s * 1e9 / self.events as f64))
         });
-        row("peak memory, MB", &|runs| {
-            medians(runs, |m| m.peak_bytes.map(|b| b as f64), |b| format!("{:.0}", b / 1e6))
-        });
-        row("written to disk, MB", &|runs| {
-            medians(runs, |m| m.written_bytes.map(|b| b as f64), |b| format!("{:.0}", b / 1e6))
-        });
+        row("peak memory, MB", &|runs| medians(runs, |m| m.peak_bytes.map(|b| b as f64), megabytes));
+        row("written to disk, MB", &|runs| medians(runs, |m| m.written_bytes.map(|b| b as f64), megabytes));
+        for (name, field, shown) in STORE_ROWS {
+            let figures: Option<Vec<f64>> = hosts.iter().map(|run| stat(run, field)).collect();
+            let figure =
+                figures.map_or_else(|| "not known here".to_owned(), |figures| shown(median(figures)));
+            println!("| {name} | – | {figure} |");
+        }
         println!("\nstream: {} MB on disk", self.stream_bytes() / 1_000_000);
         match hosts.last().and_then(|run| stats_line(&run.measured.output)) {
-            Some(line) => self.report_stats(line),
+            Some(line) => self.report_stages(line),
             None => println!("retag printed no line of statistics"),
         }
     }
@@ -190,18 +192,33 @@ impl Bench {
         sizes.filter_map(|entry| entry.metadata().ok()).map(|data| data.len()).sum()
     }
 
-    /// The host's own figures of the last run.
-    fn report_stats(&self, line: &str) {
-        for name in ["commits", "fsyncs", "bytes"] {
-            if let Some(figure) = json_field(line, name).and_then(|text| text.parse().ok()) {
-                println!("{name}: {}", grouped(figure));
-            }
-        }
+    /// The host's own times in the last run.
+    fn report_stages(&self, line: &str) {
         println!("\n| stage (summed over threads) | ns an event |\n|---|---|");
         for (stage, nanos) in stages(line) {
             println!("| {stage} | {:.1} |", nanos / self.events as f64);
         }
     }
+}
+
+/// Row of the table, field in the host's line of statistics, and how it is shown.
+type StoreRow = (&'static str, &'static str, fn(f64) -> String);
+
+/// What the native program has nothing of.
+const STORE_ROWS: [StoreRow; 4] = [
+    ("commits", "commits", rate),
+    ("fsyncs of the store", "fsyncs", rate),
+    ("written to the store, MB", "bytes", megabytes),
+    ("store on disk at the end, MB", "disk_bytes", megabytes),
+];
+
+fn megabytes(bytes: f64) -> String {
+    format!("{:.0}", bytes / 1e6)
+}
+
+/// A figure of the host's own in one run.
+fn stat(run: &Run, field: &str) -> Option<f64> {
+    json_field(stats_line(&run.measured.output)?, field)?.parse().ok()
 }
 
 /// Events a second for people.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::process::{self, cargo};
-use crate::{ready, test, tidy};
+use crate::{api, ready, test, tidy};
 
 type Step = (&'static str, fn() -> Result<()>);
 
@@ -18,6 +18,7 @@ const STEPS: &[Step] = &[
     ("docs", docs),
     ("dependency audit", audit),
     ("test", test::run),
+    ("api", api::run),
 ];
 
 /// Runs all steps and prints how long each took.

@@ -1,6 +1,7 @@
-//! The chores: `cargo xtask test|ci|tidy|demo|bench|mutants|fuzz`. Plain Rust, so that a fresh machine needs nothing else.
+//! The chores: `cargo xtask test|ci|tidy|api|demo|bench|mutants|fuzz`. Plain Rust, so that a fresh machine needs nothing else.
 #![allow(clippy::print_stdout)] // a command-line program
 
+mod api;
 mod bench;
 mod ci;
 mod compare;
@@ -20,6 +21,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
 
   test             sets up what the tests need and runs all of them
   ci               format, clippy, tidy, docs, then `test`; what .ci/run calls
+  api              a real host under schemathesis and an OpenFeature provider (Python from 3.10)
   tidy             house rules that no compiler knows: file docs, sizes, import direction
   demo [FILE…]     makes a stream of changes (or takes your Maxwell files), runs the host, checks the result
   bench [--events N] [--users N] [--runs N] [--seed N] [--bar RATIO]
@@ -44,6 +46,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         "test" => test::run(),
         "ci" => ci::run(),
         "tidy" => tidy::run(),
+        "api" => api::run(),
         "demo" => demo::run(rest),
         "bench" => bench::run(rest),
         "mutants" => mutants::run(rest),

@@ -38,6 +38,13 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
     ready::rules(false)?;
     let tree = target_dir().join("mutants").join("tree");
     copy_tree(&tree)?;
+    // Once for each test, while the tree is whole: a fault is put back before the next one is tried.
+    let mut green = BTreeSet::new();
+    for mutant in &chosen {
+        if green.insert(mutant.test) {
+            check_green(mutant, &tree)?;
+        }
+    }
     let mut survivors = Vec::new();
     for mutant in &chosen {
         println!("== {}", mutant.name);
@@ -65,14 +72,19 @@ fn edited(mutant: &Mutant, text: &str) -> Result<String> {
     }
 }
 
+/// Its test must run and pass without the fault.
+fn check_green(mutant: &Mutant, tree: &Path) -> Result<()> {
+    let (green, ran, last) = test(mutant, tree)?;
+    if !green || ran == 0 {
+        bail!("mutant `{}`: without the fault its test is not green ({ran} tests ran)\n{last}", mutant.name);
+    }
+    Ok(())
+}
+
 /// Whether the mutant was killed. The file is put back whatever happens.
 fn attempt(mutant: &Mutant, tree: &Path) -> Result<bool> {
     let path = tree.join(mutant.file);
     let original = std::fs::read_to_string(&path).with_context(|| mutant.file)?;
-    let (green, ran, _) = test(mutant, tree)?;
-    if !green || ran == 0 {
-        bail!("mutant `{}`: without the fault its test is not green ({ran} tests ran)", mutant.name);
-    }
     std::fs::write(&path, edited(mutant, &original)?)?;
     let outcome = test(mutant, tree);
     std::fs::write(&path, original)?;
@@ -167,6 +179,6 @@ mod tests {
         let mut names: Vec<&str> = MUTANTS.iter().map(|mutant| mutant.name).collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!((names.len(), MUTANTS.len()), (10, 10));
+        assert_eq!(names.len(), MUTANTS.len());
     }
 }

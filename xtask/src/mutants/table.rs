@@ -19,11 +19,57 @@ pub(super) struct Mutant {
 
 const DECODE: &[&str] = &["-p", "retag-host", "--test", "decode_maxwell"];
 const STATE: &[&str] = &["-p", "retag-host", "--test", "state_model"];
+const SETS: &[&str] = &["-p", "retag-host", "--test", "state_sets"];
+const SETS_LAWS: &[&str] = &["-p", "retag-tests", "--test", "laws", "a_set_"];
 const LAWS: &[&str] = &["-p", "retag-tests", "--test", "laws", "any_order"];
+const SWAPS: &[&str] = &["-p", "retag-tests", "--test", "swaps"];
+const ACCESS: &[&str] = &["-p", "retag-host", "--test", "http_access"];
 const SWEEP: &[&str] = &["-p", "retag-tests", "--test", "laws", "swept"];
 
 /// All faults.
 pub(super) const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "touched-key-not-told-of-a-switch",
+        file: "host/src/pipeline/shard/mod.rs",
+        old: "self.tell_touched(context, &mut touched, &mut output);",
+        new: "",
+        test: SWAPS,
+    },
+    Mutant {
+        name: "told-mark-forgotten",
+        file: "host/src/pipeline/shard/sweep.rs",
+        old: "t.labels.push((slot, LabelChange::Mark(0, 1)));",
+        new: "",
+        test: SWAPS,
+    },
+    Mutant {
+        name: "replaced-generation-no-longer-evaluated",
+        file: "host/src/registry/mod.rs",
+        old: "matches!(self, Self::Sweeping | Self::Ready | Self::Retained)",
+        new: "matches!(self, Self::Sweeping | Self::Ready)",
+        test: SWAPS,
+    },
+    Mutant {
+        name: "slice-beside-a-commit-in-flight",
+        file: "host/src/pipeline/sweep.rs",
+        old: "self.cycle.phase == Phase::Collect && !self.in_flight && self.slice.is_none()",
+        new: "self.cycle.phase == Phase::Collect && self.slice.is_none()",
+        test: SWAPS,
+    },
+    Mutant {
+        name: "any-role-may-do-all",
+        file: "host/src/api/caller.rs",
+        old: "(_, Some(role)) if role >= needed => Ok(()),",
+        new: "(_, Some(role)) if role >= Role::Viewer => Ok(()),",
+        test: ACCESS,
+    },
+    Mutant {
+        name: "revoked-tokens-count",
+        file: "host/src/api/access/token.rs",
+        old: "(Some(_), _) => \"revoked\",",
+        new: "(Some(_), _) => \"valid\",",
+        test: ACCESS,
+    },
     Mutant {
         name: "sign-of-the-before-leg",
         file: "host/src/change/mod.rs",
@@ -88,6 +134,34 @@ pub(super) const MUTANTS: &[Mutant] = &[
         old: "folded.drop_blocks(job.until);",
         new: "folded.drop_blocks(job.until + 1);",
         test: STATE,
+    },
+    Mutant {
+        name: "rows-of-a-gone-set-stay",
+        file: "host/src/state/set_rows.rs",
+        old: "if !stays {",
+        new: "if false && !stays {",
+        test: SETS,
+    },
+    Mutant {
+        name: "greatest-value-of-a-set-in-rows-not-found-again",
+        file: "host/src/state/set_rows.rs",
+        old: "max = max.max(Some(value.as_bytes().into()));",
+        new: "max = None;",
+        test: SETS,
+    },
+    Mutant {
+        name: "labels-read-an-old-summary-of-a-set",
+        file: "host/src/pipeline/shard/overflow.rs",
+        old: "set.is_behind() || set.is_overflow()",
+        new: "set.is_overflow()",
+        test: SETS_LAWS,
+    },
+    Mutant {
+        name: "overflow-leaves-its-digest",
+        file: "host/src/state/block.rs",
+        old: "part.wrapping_neg()",
+        new: "part",
+        test: SETS_LAWS,
     },
     Mutant {
         name: "outbox-cleared-before-delivery",
