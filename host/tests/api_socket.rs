@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests
 
 mod api_fixture;
+mod chunked;
 
 use api_fixture::{SHOPS, USERS, fill, user};
+use chunked::dechunk;
 use retag_host::api::{self, About, Api, Limits, ServerHandle};
 use retag_host::clock::moment;
 use retag_host::config::Config;
@@ -126,19 +128,6 @@ fn ask(socket: &Path, request: &str, body: &[u8]) -> Answer {
         body = dechunk(&body);
     }
     Answer { status: head[9..12].parse().unwrap(), head, body }
-}
-
-fn dechunk(mut rest: &[u8]) -> Vec<u8> {
-    let mut body = Vec::new();
-    loop {
-        let line = rest.windows(2).position(|w| w == b"\r\n").expect("the size of a chunk");
-        let size = usize::from_str_radix(std::str::from_utf8(&rest[..line]).unwrap(), 16).unwrap();
-        if size == 0 {
-            return body;
-        }
-        body.extend_from_slice(&rest[line + 2..line + 2 + size]);
-        rest = &rest[line + 2 + size + 2..];
-    }
 }
 
 fn get(socket: &Path, path: &str) -> Answer {

@@ -110,7 +110,6 @@ impl Route {
     }
 
     /// It takes a file.
-    #[allow(dead_code)] // the route that uploads rules is the first to use it
     pub(super) fn takes_upload(mut self) -> Self {
         self.takes = Takes::Upload;
         self

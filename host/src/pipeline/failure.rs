@@ -39,14 +39,14 @@ pub enum Failure {
     /// Too many images of a rule are bad: it does not fit the data.
     #[error(
         "rule-does-not-fit: rule {rule} refused {bad} of {images} images of {table}, the last one with {code}: {message}\n\
-         nothing of this was committed; mend the rule or the table's name and columns in it"
+         what was read since the last commit is not committed; mend the rule or the table's name and columns in it"
     )]
     BadImages {
         /// Name of the rule.
         rule: String,
         /// Table.
         table: String,
-        /// Images in the cycle.
+        /// Images since start.
         images: u64,
         /// Bad ones among them.
         bad: u64,

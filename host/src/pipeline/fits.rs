@@ -7,25 +7,37 @@ use crate::rule::COLUMN_ABSENT;
 impl Pipeline {
     /// A rule that refuses most of what it is given does not fit its tables: better to stop than to hold no sums.
     pub(super) fn check_fits(&self) -> Result<(), Failure> {
-        for ((rule, table), (images, bad)) in &self.cycle.counters().fits {
-            let (before, bad_before) = self.book.fits.get(&(*rule, *table)).copied().unwrap_or_default();
-            let (images, bad) = (&(images + before), &(bad + bad_before));
-            if *images < 100 || bad * 2 <= *images {
+        for ((rule, table), (images, bad)) in self.cycle.counters().fits {
+            let before = self.book.fits.get(&(rule, table)).copied().unwrap_or_default();
+            let (images, bad) = (images + before.0, bad + before.1);
+            if images < 100 || bad * 2 <= images {
                 continue;
             }
-            let name = self.program.rules.get(*rule).map_or("", |r| r.name.as_str());
-            let plan = self.program.sources.first().and_then(|s| s.plan.tables.get(*table));
-            let last = self.cycle.published.iter().flat_map(|p| &p.quarantine).rfind(|b| b.rule == name);
+            let rule = self.rule_name(rule);
+            let of_cycle = self.cycle.published.iter().flat_map(|p| &p.quarantine).rfind(|b| b.rule == rule);
+            let of_cycle = of_cycle.map(|b| (b.code, b.message.clone()));
+            let last = of_cycle.or_else(|| self.book.last_bad.get(&rule).cloned());
+            let (code, message) = last.unwrap_or_default();
             return Err(Failure::BadImages {
-                rule: name.to_owned(),
-                table: plan.map_or_else(String::new, |t| t.table.clone()),
-                images: *images,
-                bad: *bad,
-                code: last.map_or("", |b| b.code),
-                message: last.map_or_else(String::new, |b| b.message.clone()),
+                table: self.table_name(table),
+                rule,
+                images,
+                bad,
+                code,
+                message,
             });
         }
         Ok(())
+    }
+
+    fn rule_name(&self, rule: usize) -> String {
+        self.program.rules.get(rule).map_or_else(String::new, |r| r.name.clone())
+    }
+
+    /// The tables are the same for all sources.
+    fn table_name(&self, table: usize) -> String {
+        let plan = self.program.sources.first().and_then(|s| s.plan.tables.get(table));
+        plan.map_or_else(String::new, |t| t.table.clone())
     }
 
     /// At the end of the sources every rule must have seen at least one of its tables.
@@ -47,13 +59,12 @@ impl Pipeline {
     /// At the end of the sources a rule that could read no image of a table at all does not fit it.
     pub(super) fn check_none_fit(&self) -> Result<(), Failure> {
         for ((rule, table), (images, bad)) in &self.book.fits {
-            let rule = self.program.rules.get(*rule).map_or_else(String::new, |r| r.name.clone());
+            let rule = self.rule_name(*rule);
             let Some((code, message)) = self.book.last_bad.get(&rule) else { continue };
             if images != bad || *code != COLUMN_ABSENT {
                 continue;
             }
-            let plan = self.program.sources.first().and_then(|s| s.plan.tables.get(*table));
-            let table = plan.map_or_else(String::new, |t| t.table.clone());
+            let table = self.table_name(*table);
             return Err(Failure::NoneFit { rule, table, images: *images, message: message.clone() });
         }
         Ok(())

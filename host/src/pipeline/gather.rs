@@ -1,4 +1,4 @@
-//! Legs → contributions → the cycle's buffers: runs every rule over a decoded block and groups what it says by key.
+//! Legs → contributions → the cycle's logs: runs every rule over a decoded block and writes down what it says, by shard.
 
 use super::failure::Failure;
 use super::program::{LiveRule, Program, TableBinding, Target};

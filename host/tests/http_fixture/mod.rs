@@ -1,8 +1,12 @@
 //! A listening side over a real state directory, and a client that writes its own bytes.
 #![allow(dead_code)] // each test binary uses its part
 
+#[path = "../chunked/mod.rs"]
+mod chunked;
+
 use crate::api_fixture::fill;
 use axum::Router;
+use chunked::dechunk;
 use retag_host::api::access::AccessFile;
 use retag_host::api::{self, About, Api, Caller, Edge, Limit, Listening, Metrics, Role};
 use retag_host::clock::moment;
@@ -192,19 +196,6 @@ pub(crate) fn read_all(stream: &mut impl Read, into: &mut Vec<u8>) {
         other => {
             other.unwrap();
         }
-    }
-}
-
-fn dechunk(mut rest: &[u8]) -> Vec<u8> {
-    let mut body = Vec::new();
-    loop {
-        let line = rest.windows(2).position(|w| w == b"\r\n").expect("the size of a chunk");
-        let size = usize::from_str_radix(std::str::from_utf8(&rest[..line]).unwrap(), 16).unwrap();
-        if size == 0 {
-            return body;
-        }
-        body.extend_from_slice(&rest[line + 2..line + 2 + size]);
-        rest = &rest[line + 2 + size + 2..];
     }
 }
 

@@ -1,19 +1,11 @@
 //! The configuration and the environment over it: limits, types, names, and bytes that are no text.
 
 use crate::harness::{Ended, Folder, binary};
-use crate::message::{order, told, user};
+use crate::message::{SHOP_TOLD, shop, told, user};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::Command;
 
-fn shop() -> Folder {
-    let folder = Folder::new();
-    folder.write("o.p0.json", order(1, (1, 1), "3000.00"));
-    folder.write("o.p1.json", user(2, 1) + &user(3, 2));
-    folder
-}
-
-const TOLD: [&str; 2] = ["1 tier=silver", "2 never_paid"];
 const RUN: [&str; 4] = ["run", "--config", "retag.toml", "--until-end"];
 
 fn run_under(folder: &Folder, environment: &[(&str, &str)]) -> Ended {
@@ -45,7 +37,7 @@ fn a_value_out_of_its_range_is_refused_with_key_and_range() {
         folder.write("retag.toml", config.replace("[engine]", &keys));
         folder.run().assert_ok();
     }
-    assert_eq!(told(&folder), TOLD);
+    assert_eq!(told(&folder), SHOP_TOLD);
 }
 
 #[test]
@@ -67,7 +59,7 @@ fn an_environment_that_is_no_text_is_named() {
     assert!(!folder.path("data").exists(), "a state was made");
     let (code, said) = run(b"OTHER__NAME", b"\xff");
     assert_eq!(code, Some(0), "{said}");
-    assert_eq!(told(&folder), TOLD);
+    assert_eq!(told(&folder), SHOP_TOLD);
 }
 
 #[test]
@@ -79,7 +71,7 @@ fn a_variable_of_no_section_is_refused_with_the_nearest_name() {
     run_under(&folder, &[("RETAG_STATE__DIRR", "other")]).assert_error(1, &["dirr", "did you mean `dir`?"]);
     run_under(&folder, &[("RETAG_STATE__DIR", "2026")]).assert_ok();
     assert!(folder.path("2026").exists() && !folder.path("data").exists());
-    assert_eq!(told(&folder), TOLD);
+    assert_eq!(told(&folder), SHOP_TOLD);
 }
 
 #[test]
@@ -124,7 +116,7 @@ fn partitions_have_one_name_however_configuration_and_paths_are_written() {
         relative.replace("o.p0.json", &whole("o.p0.json")).replace("o.p1.json", &whole("o.p1.json"));
     std::fs::create_dir(folder.path("below")).unwrap();
     let from_below = folder.path("below/../retag.toml").display().to_string();
-    let (mut n, mut expect) = (10, TOLD.map(str::to_owned).to_vec());
+    let (mut n, mut expect) = (10, SHOP_TOLD.map(str::to_owned).to_vec());
     folder.run().assert_ok();
     for (config, path) in [
         (&absolute, "retag.toml".to_owned()),

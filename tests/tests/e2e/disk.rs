@@ -2,20 +2,11 @@
 //! not this state's.
 
 use crate::harness::{Folder, binary};
-use crate::message::{order, told, user};
+use crate::message::{SHOP_TOLD, shop, told, user};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
-
-fn shop() -> Folder {
-    let folder = Folder::new();
-    folder.write("o.p0.json", order(1, (1, 1), "3000.00"));
-    folder.write("o.p1.json", user(2, 1) + &user(3, 2));
-    folder
-}
-
-const TOLD: [&str; 2] = ["1 tier=silver", "2 never_paid"];
 
 #[test]
 fn a_second_host_on_the_same_directory_is_told_who_has_it() {
@@ -29,7 +20,7 @@ fn a_second_host_on_the_same_directory_is_told_who_has_it() {
     host.signal("INT");
     host.wait().assert_ok();
     folder.run().assert_ok();
-    assert_eq!(told(&folder), [&TOLD[..], &["4 never_paid"]].concat());
+    assert_eq!(told(&folder), [&SHOP_TOLD[..], &["4 never_paid"]].concat());
 }
 
 #[test]
@@ -40,7 +31,7 @@ fn a_killed_host_leaves_no_lock_behind() {
     host.signal("KILL");
     assert!(!host.wait().status.success());
     folder.run().assert_ok();
-    assert_eq!(told(&folder), TOLD);
+    assert_eq!(told(&folder), SHOP_TOLD);
 }
 
 #[test]
@@ -56,7 +47,7 @@ fn a_sink_file_of_another_state_is_refused_and_left_as_it_is() {
     assert_eq!(ours.read("labels.ndjson"), "my notes\n");
     std::fs::remove_file(ours.path("labels.ndjson")).unwrap();
     ours.run().assert_ok();
-    assert_eq!(told(&ours), TOLD);
+    assert_eq!(told(&ours), SHOP_TOLD);
 }
 
 #[test]
@@ -115,7 +106,7 @@ fn a_state_directory_that_may_not_be_written_is_named() {
         mode(&folder.path(name), 0o644);
     }
     folder.run().assert_ok();
-    assert_eq!(told(&folder), [&TOLD[..], &["4 never_paid"]].concat());
+    assert_eq!(told(&folder), [&SHOP_TOLD[..], &["4 never_paid"]].concat());
 }
 
 /// A small file system of its own is mounted on `full` for the life of a shell; prints the exit code of each run.

@@ -49,6 +49,17 @@ pub(crate) fn packet(n: u64) -> String {
     line(n, "red_packets", "insert", &image, None)
 }
 
+/// A folder with a user who bought and one who did not, still to be read.
+pub(crate) fn shop() -> Folder {
+    let folder = Folder::new();
+    folder.write("o.p0.json", order(1, (1, 1), "3000.00"));
+    folder.write("o.p1.json", user(2, 1) + &user(3, 2));
+    folder
+}
+
+/// What the sink gets of [`shop`].
+pub(crate) const SHOP_TOLD: [&str; 2] = ["1 tier=silver", "2 never_paid"];
+
 /// What the sink got, as `[-]label[=value]` behind the key: commits in order, the keys of one commit ascending.
 pub(crate) fn told(folder: &Folder) -> Vec<String> {
     let read = |line: &str| -> Value { serde_json::from_str(line).expect("a line is a message") };

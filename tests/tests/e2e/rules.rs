@@ -312,3 +312,13 @@ fn compiled_rules_are_kept_and_damaged_ones_are_compiled_again() {
     folder.run().assert_ok();
     assert_eq!(told(&folder).last().unwrap(), "9 never_paid");
 }
+
+#[test]
+fn a_rule_that_does_not_fit_says_why_also_where_the_last_rows_are_good() {
+    let folder = shop(1);
+    folder.configure("workers = 2", "workers = 1\ncycle_bytes_max = 64\nblock_bytes = 64");
+    let bad: String = (0..98).map(|n| order(1_000 + n, (100 + n, 1), "\"x\"")).collect();
+    let good: String = (0..9).map(|n| order(2_000 + n, (300 + n, 1), "1.00")).collect();
+    folder.append("o.p0.json", bad + &good);
+    folder.run().assert_error(1, &["rule-does-not-fit", "payer", "column-wrong-shape", "amount"]);
+}

@@ -1,19 +1,11 @@
 //! Sinks against their state: one that is taken out, one that two hosts write to, one that knows more than a state that
 //! was put back, and paths that are no files.
 
-use crate::harness::{Folder, binary};
-use crate::message::{order, told, user};
+use crate::harness::binary;
+use crate::message::{SHOP_TOLD, shop, told, user};
 use std::path::Path;
 use std::process::Command;
 
-fn shop() -> Folder {
-    let folder = Folder::new();
-    folder.write("o.p0.json", order(1, (1, 1), "3000.00"));
-    folder.write("o.p1.json", user(2, 1) + &user(3, 2));
-    folder
-}
-
-const TOLD: [&str; 2] = ["1 tier=silver", "2 never_paid"];
 const SECOND: &str = "[sinks.second]\ntype = \"ndjson\"\npath = \"second.ndjson\"\n";
 
 #[test]
@@ -35,7 +27,7 @@ fn a_sink_that_is_taken_out_is_refused_until_it_may_be_dropped() {
     folder.run_with(&["--drop-sink", "out"]).assert_error(1, &["sink-missing", "second"]);
     folder.run_with(&["--drop-sink", "second"]).assert_ok();
     folder.run().assert_ok();
-    assert_eq!(told(&folder), TOLD);
+    assert_eq!(told(&folder), SHOP_TOLD);
     assert_eq!(folder.read("second.ndjson"), second);
 }
 
@@ -48,8 +40,8 @@ fn a_sink_that_has_everything_may_be_taken_out_unasked() {
     folder.write("retag.toml", with_one);
     folder.append("o.p1.json", user(4, 4));
     folder.run().assert_ok();
-    assert_eq!(told(&folder), [&TOLD[..], &["4 never_paid"]].concat());
-    assert_eq!(folder.read("second.ndjson").lines().count(), TOLD.len());
+    assert_eq!(told(&folder), [&SHOP_TOLD[..], &["4 never_paid"]].concat());
+    assert_eq!(folder.read("second.ndjson").lines().count(), SHOP_TOLD.len());
 }
 
 #[test]
@@ -64,7 +56,7 @@ fn a_sink_file_that_another_host_writes_is_refused() {
     host.until("a label after that", || (told(&ours).len() == 3).then_some(()));
     host.signal("INT");
     host.wait().assert_ok();
-    assert_eq!(told(&ours), [&TOLD[..], &["4 never_paid"]].concat());
+    assert_eq!(told(&ours), [&SHOP_TOLD[..], &["4 never_paid"]].concat());
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -104,7 +96,7 @@ fn a_sink_path_that_is_no_file_is_refused() {
     }
     folder.configure(&format!("\"{last}\""), "\"labels.ndjson\"");
     folder.run().assert_ok();
-    assert_eq!(told(&folder), TOLD);
+    assert_eq!(told(&folder), SHOP_TOLD);
     let checked = Command::new(binary()).args(["config", "check"]).current_dir(folder.path(".")).output();
     assert!(checked.is_ok_and(|done| done.status.success()));
 }
