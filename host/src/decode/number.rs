@@ -13,8 +13,27 @@ const POW10: [i64; 19] = {
     powers
 };
 
-/// Length of the JSON number at the start of `bytes`; `None` where there is none.
+/// As [`token_len`], for the usual number in an object: begins with a digit, has no exponent, ends before `,` or `}`,
+/// all within sixteen bytes. `None` = ask [`token_len`].
 #[inline(always)]
+pub(super) fn short_len(bytes: &[u8; 16]) -> Option<usize> {
+    let stops = wide::others(bytes);
+    let whole = stops.trailing_zeros() as usize;
+    if whole > 1 && bytes.first() == Some(&b'0') {
+        return None;
+    }
+    match bytes.get(whole)? {
+        b',' | b'}' => Some(whole),
+        b'.' => {
+            let end = (stops & (stops - 1)).trailing_zeros() as usize;
+            (end > whole + 1 && matches!(bytes.get(end)?, b',' | b'}')).then_some(end)
+        }
+        _ => None,
+    }
+}
+
+/// Length of the JSON number at the start of `bytes`; `None` where there is none.
+#[inline]
 pub(super) fn token_len(bytes: &[u8]) -> Option<usize> {
     let sign = usize::from(bytes.first() == Some(&b'-'));
     let whole = digits(bytes, sign);
@@ -177,6 +196,23 @@ mod tests {
         assert_eq!(quick(b"1.234", 2), None);
         assert_eq!(quick(b"1e2", 2), None);
         assert_eq!(quick(b"1", 18), None);
+    }
+
+    #[test]
+    fn short_numbers_have_the_length_of_their_token() {
+        let mut found = 0;
+        for text in ["0", "7", "10", "01", "1.5", "1.", "1.5.5", "1e5", "123456789012345", "12345678.9012345"]
+        {
+            for behind in [",", "}", " ", "]", "x", "\""] {
+                let bytes = format!("{text}{behind}{behind:0<20}");
+                let bytes = bytes.as_bytes();
+                if let Some(length) = short_len(bytes.first_chunk().unwrap()) {
+                    assert_eq!(Some(length), token_len(bytes), "{text}{behind}");
+                    found += 1;
+                }
+            }
+        }
+        assert_eq!(found, 10);
     }
 
     #[test]

@@ -36,12 +36,21 @@ pub(super) fn push(token: &[u8], column: &mut ColumnBuffer, scratch: &mut Vec<u8
 #[inline]
 fn push_number(token: &[u8], column: &mut ColumnBuffer) {
     let kind = column.column_type;
-    if matches!(kind.physical, Physical::I64 | Physical::Decimal)
-        && let (Some(value), Values::I64(values)) = (number::quick(token, kind.scale), &mut column.values)
-    {
-        values.push(value);
-        column.fits.push(Fit::Value);
-        return;
+    let quick = number::quick(token, kind.scale);
+    if let Some(value) = quick {
+        match (&mut column.values, kind.physical) {
+            (Values::I64(values), Physical::I64 | Physical::Decimal) => {
+                values.push(value);
+                column.fits.push(Fit::Value);
+                return;
+            }
+            (Values::U64(values), Physical::U64) if value >= 0 => {
+                values.push(value.cast_unsigned());
+                column.fits.push(Fit::Value);
+                return;
+            }
+            _ => {}
+        }
     }
     let range = match kind.physical {
         Physical::Bool => 0..=1,
@@ -54,7 +63,7 @@ fn push_number(token: &[u8], column: &mut ColumnBuffer) {
             return;
         }
     };
-    let value = match number::quick(token, kind.scale) {
+    let value = match quick {
         Some(value) => Ok(i128::from(value)),
         None => number::scaled(token, kind.scale),
     };

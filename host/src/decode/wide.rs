@@ -1,17 +1,74 @@
-//! Looking at sixteen bytes at a time: where quotes are, the end of a run of digits.
-#![allow(unsafe_code)] // SSE2 instructions, as baseline of the architecture
+//! Looking at many bytes at a time: where quotes and line ends are, the end of a run of digits.
+#![allow(unsafe_code)] // SSE2 instructions, as baseline of the architecture; AVX2 where the processor has it
 
-/// Bit n of the first number is set where byte n is a quote, of the second where it is a backslash.
+/// What stands where in 64 bytes: bit n for byte n.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Masks {
+    /// `"`
+    pub(super) quotes: u64,
+    /// `\`
+    pub(super) escapes: u64,
+    /// Line feeds.
+    pub(super) ends: u64,
+}
+
+/// Gives `take` the masks of each 64 bytes of `block`; behind its end there is nothing.
 #[inline]
-pub(super) fn quotes_and_escapes(bytes: &[u8; 64]) -> (u64, u64) {
-    let (chunks, _) = bytes.as_chunks::<16>();
-    let (mut all_quotes, mut all_escapes) = (0, 0);
-    for chunk in chunks.iter().rev() {
-        let (quotes, escapes) = quotes(chunk);
-        all_quotes = all_quotes << 16 | u64::from(quotes);
-        all_escapes = all_escapes << 16 | u64::from(escapes);
+pub(super) fn each_masks(block: &[u8], take: impl FnMut(Masks)) {
+    #[cfg(target_arch = "x86_64")]
+    if std::is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2.
+        return unsafe { each_masks_avx2(block, take) };
     }
-    (all_quotes, all_escapes)
+    each_masks_of(block, masks, take);
+}
+
+#[inline(always)]
+fn each_masks_of(block: &[u8], masks: impl Fn(&[u8; 64]) -> Masks, mut take: impl FnMut(Masks)) {
+    let (chunks, rest) = block.as_chunks::<64>();
+    for chunk in chunks {
+        take(masks(chunk));
+    }
+    if !rest.is_empty() {
+        let mut last = [0; 64];
+        last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        take(masks(&last));
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn each_masks_avx2(block: &[u8], take: impl FnMut(Masks)) {
+    use std::arch::x86_64::{
+        __m256i, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_set1_epi8,
+    };
+    let masks = |chunk: &[u8; 64]| {
+        // SAFETY: the processor has AVX2 where this function runs; the two unaligned loads read the chunk's 64 bytes.
+        unsafe {
+            let low = _mm256_loadu_si256(chunk.as_ptr().cast::<__m256i>());
+            let high = _mm256_loadu_si256(chunk.as_ptr().add(32).cast::<__m256i>());
+            let of = |byte: u8| {
+                let byte = _mm256_set1_epi8(byte.cast_signed());
+                let low = _mm256_movemask_epi8(_mm256_cmpeq_epi8(low, byte)).cast_unsigned();
+                let high = _mm256_movemask_epi8(_mm256_cmpeq_epi8(high, byte)).cast_unsigned();
+                u64::from(high) << 32 | u64::from(low)
+            };
+            Masks { quotes: of(b'"'), escapes: of(b'\\'), ends: of(b'\n') }
+        }
+    };
+    each_masks_of(block, masks, take);
+}
+
+#[inline]
+fn masks(chunk: &[u8; 64]) -> Masks {
+    let mut all = Masks::default();
+    for (n, part) in chunk.as_chunks::<16>().0.iter().enumerate() {
+        let of = |byte| u64::from(equal(part, &[byte; 16])) << (16 * n);
+        all.quotes |= of(b'"');
+        all.escapes |= of(b'\\');
+        all.ends |= of(b'\n');
+    }
+    all
 }
 
 /// Number of digits at the start of `bytes`.
@@ -55,25 +112,24 @@ fn odds(chunk: &[u8; 16]) -> u32 {
     mask.cast_unsigned()
 }
 
-/// Bit n of the first number is set where byte n is a quote, of the second where it is a backslash.
+/// Bit n is set where bytes n are equal.
 #[cfg(target_arch = "x86_64")]
-#[inline]
-fn quotes(chunk: &[u8; 16]) -> (u32, u32) {
-    use std::arch::x86_64::{__m128i, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi8};
-    // SAFETY: SSE2 belongs to every x86_64 processor, and the unaligned load reads the chunk's 16 bytes.
-    let (quotes, escapes) = unsafe {
-        let bytes = _mm_loadu_si128(chunk.as_ptr().cast::<__m128i>());
-        let quotes = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(0x22));
-        let escapes = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(0x5c));
-        (_mm_movemask_epi8(quotes), _mm_movemask_epi8(escapes))
+#[inline(always)]
+pub(super) fn equal(a: &[u8; 16], b: &[u8; 16]) -> u32 {
+    use std::arch::x86_64::{__m128i, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8};
+    // SAFETY: SSE2 belongs to every x86_64 processor, and the unaligned loads read the arrays' 16 bytes.
+    let mask = unsafe {
+        let a = _mm_loadu_si128(a.as_ptr().cast::<__m128i>());
+        let b = _mm_loadu_si128(b.as_ptr().cast::<__m128i>());
+        _mm_movemask_epi8(_mm_cmpeq_epi8(a, b))
     };
-    (quotes.cast_unsigned(), escapes.cast_unsigned())
+    mask.cast_unsigned()
 }
 
 /// Bit n is set where byte n is no digit.
 #[cfg(target_arch = "x86_64")]
-#[inline]
-fn others(chunk: &[u8; 16]) -> u32 {
+#[inline(always)]
+pub(super) fn others(chunk: &[u8; 16]) -> u32 {
     use std::arch::x86_64::{
         __m128i, _mm_cmpgt_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi8, _mm_sub_epi8,
     };
@@ -94,8 +150,8 @@ mod portable {
         chunk.iter().rev().fold(0, |mask, byte| mask << 1 | u32::from(stops(*byte)))
     }
 
-    pub(super) fn quotes(chunk: &[u8; 16]) -> (u32, u32) {
-        (mask(chunk, |byte| byte == b'"'), mask(chunk, |byte| byte == b'\\'))
+    pub(super) fn equal(a: &[u8; 16], b: &[u8; 16]) -> u32 {
+        a.iter().zip(b).rev().fold(0, |mask, (a, b)| mask << 1 | u32::from(a == b))
     }
 
     pub(super) fn others(chunk: &[u8; 16]) -> u32 {
@@ -108,7 +164,7 @@ mod portable {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-use portable::{odds, others, quotes};
+use portable::{equal, odds, others};
 
 #[cfg(test)]
 mod tests {
@@ -120,7 +176,8 @@ mod tests {
             for at in 0..16 {
                 let mut chunk = *b"01234567\"abcdef\\";
                 chunk[at] = byte;
-                assert_eq!(quotes(&chunk), portable::quotes(&chunk));
+                let other = [byte; 16];
+                assert_eq!(equal(&chunk, &other), portable::equal(&chunk, &other));
                 assert_eq!(others(&chunk), portable::others(&chunk));
                 assert_eq!(odds(&chunk), portable::odds(&chunk));
             }
@@ -160,15 +217,19 @@ mod tests {
     }
 
     #[test]
-    fn quotes_and_escapes_are_found_in_every_place() {
-        let mut bytes = [b'x'; 64];
-        assert_eq!(quotes_and_escapes(&bytes), (0, 0));
-        for at in 0..64 {
-            bytes[at] = b'"';
-            assert_eq!(quotes_and_escapes(&bytes), (1 << at, 0), "{at}");
-            bytes[at] = b'\\';
-            assert_eq!(quotes_and_escapes(&bytes), (0, 1 << at), "{at}");
-            bytes[at] = 0xff;
+    fn masks_are_the_same_by_all_ways() {
+        for at in 0..200 {
+            for byte in [b'"', b'\\', b'\n'] {
+                let mut block = vec![b'x'; 200];
+                block[at] = byte;
+                let (mut wide, mut narrow) = (Vec::new(), Vec::new());
+                each_masks(&block, |masks| wide.push(masks));
+                each_masks_of(&block, masks, |masks| narrow.push(masks));
+                assert_eq!(wide, narrow);
+                let word = wide[at / 64];
+                let of = |expect| if byte == expect { 1 << (at % 64) } else { 0 };
+                assert_eq!((word.quotes, word.escapes, word.ends), (of(b'"'), of(b'\\'), of(b'\n')));
+            }
         }
     }
 }

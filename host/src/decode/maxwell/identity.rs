@@ -1,7 +1,6 @@
 //! Change ids (design section 7): `gtid:SOURCE` + sequence number, or `position:SERVER:FILE` + byte position, each with
 //! the row. An id exists iff the message says both where its event stands and which row of it this is.
 
-use super::layout::same;
 use super::message::Identity;
 use crate::decode::{COMMIT_ROW, ChangeId, IdForm};
 
@@ -37,7 +36,7 @@ fn split_gtid(gtid: &[u8]) -> Option<(&[u8], u64)> {
 }
 
 fn split_last(text: &[u8], separator: u8) -> Option<(&[u8], u64)> {
-    let at = memchr::memrchr(separator, text)?;
+    let at = text.iter().rposition(|byte| *byte == separator)?;
     let (source, number) = (text.get(..at)?, text.get(at + 1..)?);
     if source.is_empty() { None } else { Some((source, unsigned(number)?)) }
 }
@@ -70,7 +69,7 @@ impl LogCursor {
     pub(super) fn intern(&mut self, id: &RawId<'_>, logs: &mut Vec<String>) -> ChangeId {
         let log = match &self.last {
             Some((form, source, server, log))
-                if *form == id.form && same(source, id.source) && same(server, id.server) =>
+                if *form == id.form && source == id.source && server == id.server =>
             {
                 *log
             }

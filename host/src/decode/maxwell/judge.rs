@@ -38,7 +38,8 @@ pub(super) struct Judge {
 pub(super) struct Row<'a> {
     pub(super) message: &'a Message<'a>,
     pub(super) table: Option<usize>,
-    pub(super) line: &'a [u8],
+    /// What the spans are places in.
+    pub(super) bytes: &'a [u8],
     pub(super) spans: &'a Spans,
     /// Offset in the partition.
     pub(super) position: u64,
@@ -101,7 +102,7 @@ impl Judge {
             Kind::Update => return self.update(layout, row, change, batch),
         };
         for (column, slot) in batch.columns.iter_mut().zip(&layout.columns) {
-            self.push(token(&row.spans.data, *slot, row.line), column)?;
+            self.push(token(&row.spans.data, *slot, row.bytes), column)?;
         }
         batch.sides.push(side);
         batch.changes.push(change);
@@ -121,8 +122,8 @@ impl Judge {
         }
         let mut equal = true;
         for (column, slot) in batch.columns.iter_mut().zip(&layout.columns) {
-            self.push(token(&row.spans.data, *slot, row.line), column)?;
-            match token(&row.spans.old, *slot, row.line) {
+            self.push(token(&row.spans.data, *slot, row.bytes), column)?;
+            match token(&row.spans.old, *slot, row.bytes) {
                 None => column.push_copy_of_last(),
                 old => {
                     self.push(old, column)?;
@@ -156,8 +157,8 @@ impl Judge {
 }
 
 #[inline]
-fn token<'a>(spans: &[Span], slot: usize, line: &'a [u8]) -> Option<&'a [u8]> {
-    spans.get(slot).and_then(|span| span.of(line))
+fn token<'a>(spans: &[Span], slot: usize, bytes: &'a [u8]) -> Option<&'a [u8]> {
+    spans.get(slot).and_then(|span| span.of(bytes))
 }
 
 /// The form that the block has with this id; a form never changes within a producer (design section 7).

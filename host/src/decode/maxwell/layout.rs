@@ -4,7 +4,7 @@
 
 use crate::decode::Plan;
 
-/// Where a value's token stands in its line; [`Span::ABSENT`] where the message has none.
+/// Where a value's token stands in its block or line; [`Span::ABSENT`] where the message has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
     pub(super) start: u32,
@@ -14,7 +14,7 @@ pub(super) struct Span {
 impl Span {
     pub(super) const ABSENT: Self = Self { start: u32::MAX, end: u32::MAX };
 
-    /// Lines are at most `MESSAGE_BYTES_MAX` long, so offsets fit; one that does not counts as absent.
+    /// Blocks are far smaller than 4 GiB, so offsets fit; one that does not counts as absent.
     #[inline]
     pub(super) fn new(start: usize, end: usize) -> Self {
         match (u32::try_from(start), u32::try_from(end)) {
@@ -30,8 +30,8 @@ impl Span {
 
     /// The token; `None` where absent.
     #[inline]
-    pub(super) fn of(self, line: &[u8]) -> Option<&[u8]> {
-        line.get(self.start as usize..self.end as usize)
+    pub(super) fn of(self, bytes: &[u8]) -> Option<&[u8]> {
+        bytes.get(self.start as usize..self.end as usize)
     }
 }
 

@@ -11,16 +11,19 @@ mod foreign;
 mod identity;
 mod judge;
 mod layout;
+mod marks;
 mod message;
-mod quotes;
 mod scan;
+mod skeleton;
 mod strict;
 mod tokens;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use judge::{Judge, Row, Stop};
-use layout::{Layout, Span, Spans, same};
+use layout::{Layout, Spans, same};
+use marks::Marks;
 use message::Message;
 use scan::{Found, Scanner};
 use strict::{Envelope, Reading};
@@ -35,6 +38,7 @@ pub struct MaxwellDecoder {
     plan: Arc<Plan>,
     layout: Layout,
     judge: Judge,
+    marks: Marks,
     spans: Spans,
     scanner: Scanner,
     strict_only: bool,
@@ -42,18 +46,19 @@ pub struct MaxwellDecoder {
 
 /// What a message says of its transaction.
 #[derive(Clone, Copy)]
-struct Seen {
-    /// Token of the gtid, else of the xid, in its line.
-    transaction: Span,
+struct Seen<'a> {
+    /// Token of the gtid, else of the xid.
+    transaction: Option<&'a [u8]>,
     /// It is the transaction's last row.
     commit: bool,
 }
 
-impl Seen {
-    const NOTHING: Self = Self { transaction: Span::ABSENT, commit: false };
+impl<'a> Seen<'a> {
+    const NOTHING: Self = Self { transaction: None, commit: false };
 
-    fn of(message: &Message<'_>) -> Self {
-        Self { transaction: message.transaction, commit: message.identity.commit }
+    /// `bytes` is what the message's tokens stand in.
+    fn of(message: &Message<'_>, bytes: &'a [u8]) -> Self {
+        Self { transaction: message.transaction.of(bytes), commit: message.identity.commit }
     }
 }
 
@@ -62,8 +67,15 @@ impl MaxwellDecoder {
     #[must_use]
     pub fn new(plan: Arc<Plan>) -> Self {
         let layout = Layout::new(&plan);
-        let scanner = Scanner::new(&layout);
-        Self { plan, layout, judge: Judge::default(), spans: Spans::default(), scanner, strict_only: false }
+        Self {
+            plan,
+            layout,
+            judge: Judge::default(),
+            marks: Marks::default(),
+            spans: Spans::default(),
+            scanner: Scanner::default(),
+            strict_only: false,
+        }
     }
 
     /// A decoder that never projects: the reference that the fast one is compared with.
@@ -82,76 +94,71 @@ impl MaxwellDecoder {
     pub fn decode_without(&mut self, block: &[u8], base: u64, skip: &[u64], out: &mut Decoded) {
         out.prepare(&self.plan);
         self.judge.reset();
+        self.marks.mark(block);
         out.end = base;
         let mut transaction: Option<&[u8]> = None;
-        let mut rest = block;
-        while !rest.is_empty() {
-            let newline = memchr::memchr(b'\n', rest);
-            let (line, behind) = match newline {
-                Some(at) => (rest.get(..at).unwrap_or(&[]), rest.get(at + 1..).unwrap_or(&[])),
-                None => (rest, &[][..]),
-            };
-            let position = base + (block.len() - rest.len()) as u64;
-            let end = base + (block.len() - behind.len()) as u64;
-            if skip.binary_search(&position).is_ok() {
+        let mut start = 0;
+        while start < block.len() {
+            let newline = self.marks.line_end(start);
+            let (end, next) = newline.map_or((block.len(), block.len()), |at| (at, at + 1));
+            let position = base + start as u64;
+            let behind = base + next as u64;
+            if !skip.is_empty() && skip.binary_search(&position).is_ok() {
                 out.count_skip(Skip::Duplicate);
-                (rest, out.end) = (behind, end);
+                (start, out.end) = (next, behind);
                 continue;
             }
-            match self.line(rest, line.len(), newline.is_some(), position, out) {
+            match self.line(block, start..end, newline.is_some(), position, out) {
                 Ok(seen) => {
-                    let next = seen.transaction.of(line);
-                    if let (Some(next), Some(last)) = (next, transaction)
+                    if let (Some(next), Some(last)) = (seen.transaction, transaction)
                         && !same(next, last)
                     {
                         out.transaction_end = Some(position);
                     }
                     if seen.commit {
-                        out.transaction_end = Some(end);
+                        out.transaction_end = Some(behind);
                     }
-                    transaction = next.or(transaction);
+                    transaction = seen.transaction.or(transaction);
                 }
                 Err(refusal) => {
                     out.refusal = Some(refusal);
                     return;
                 }
             }
-            rest = behind;
-            out.end = end;
+            (start, out.end) = (next, behind);
         }
     }
 
-    /// Decodes the line that is the first `length` bytes of `bytes`.
-    fn line(
+    /// Decodes the line that stands in `block` at `at`.
+    fn line<'a>(
         &mut self,
-        bytes: &[u8],
-        length: usize,
+        block: &'a [u8],
+        at: Range<usize>,
         ended: bool,
         position: u64,
         out: &mut Decoded,
-    ) -> Result<Seen, Refusal> {
-        let line = bytes.get(..length).unwrap_or(&[]);
+    ) -> Result<Seen<'a>, Refusal> {
         if !self.strict_only
-            && line.len() <= MESSAGE_BYTES_MAX
+            && at.len() <= MESSAGE_BYTES_MAX
             && let Some(Found { message, table }) =
-                self.scanner.scan(&self.layout, bytes, length, &mut self.spans)
+                self.scanner.scan(&self.layout, block, at.clone(), &self.marks, &mut self.spans)
         {
-            let row = Row { message: &message, table, line, spans: &self.spans, position };
+            let row = Row { message: &message, table, bytes: block, spans: &self.spans, position };
             if self.judge.apply(&self.layout, row, out).is_ok() {
-                return Ok(Seen::of(&message));
+                return Ok(Seen::of(&message, block));
             }
         }
         // Unusual, or to be refused: the strict reader has the last word, so that refusals are the same on both ways.
-        self.strict_line(line, ended, position, out)
+        self.strict_line(block.get(at).unwrap_or(&[]), ended, position, out)
     }
 
-    fn strict_line(
+    fn strict_line<'a>(
         &mut self,
-        line: &[u8],
+        line: &'a [u8],
         ended: bool,
         position: u64,
         out: &mut Decoded,
-    ) -> Result<Seen, Refusal> {
+    ) -> Result<Seen<'a>, Refusal> {
         let refusal = |code, table: String, message| Refusal { code, position, table, message };
         if line.len() > MESSAGE_BYTES_MAX {
             let message = format!(
@@ -181,7 +188,7 @@ impl MaxwellDecoder {
         match strict::classify(&envelope, &self.layout).map_err(named)? {
             Reading::Skip(skip) => {
                 out.count_skip(skip);
-                Ok(envelope.seen())
+                Ok(envelope.seen(line))
             }
             Reading::Row(kind) => {
                 let owned = strict::Owned::read(&envelope);
@@ -189,9 +196,9 @@ impl MaxwellDecoder {
                 let planned = table.and_then(|table| self.layout.tables.get(table));
                 let message =
                     strict::message(&envelope, &owned, kind, planned, &mut self.spans).map_err(named)?;
-                let row = Row { message: &message, table, line, spans: &self.spans, position };
+                let row = Row { message: &message, table, bytes: line, spans: &self.spans, position };
                 self.judge.apply(&self.layout, row, out).map_err(named)?;
-                Ok(Seen::of(&message))
+                Ok(Seen::of(&message, line))
             }
         }
     }

@@ -2,31 +2,25 @@
 //! steps over the rest. It answers `None` for anything unusual, and then the strict reader decides.
 //!
 //! It checks all punctuation, names, numbers and literals on its way; inside strings that no rule reads it looks for
-//! their end only. What it learns (which name stands in which place) is compared byte for byte with each message, so
-//! it makes the scan faster and never different.
+//! their end only. A message whose skeleton is known is compared with that instead of being read member by member.
 
 use super::foreign::CAMEL_CASE;
 use super::layout::{Layout, Span, Spans, TableLayout, same};
+use super::marks::Marks;
 use super::message::{self, Identity, Kind, Message, Shape};
-use super::quotes::Quotes;
+use super::skeleton::Skeletons;
 use crate::decode::{number, text, wide};
+use std::ops::Range;
 
 /// Containers nested deeper than this are left to the strict reader.
 const DEPTH_MAX: usize = 64;
-/// Most names learnt for one object.
-const PLACES_MAX: usize = 1024;
-/// Longest name learnt, in bytes.
-const NAME_BYTES_MAX: usize = 256;
 /// What stands under a name that nobody reads.
-const UNREAD: usize = usize::MAX;
+pub(super) const UNREAD: usize = usize::MAX;
 
-/// Scans messages; keeps what it learns between them.
+/// Scans messages; keeps the skeletons it learns.
 #[derive(Debug, Default)]
 pub(super) struct Scanner {
-    quotes: Quotes,
-    envelope: Places,
-    /// One per planned table.
-    data: Vec<Places>,
+    pub(super) skeletons: Skeletons,
 }
 
 /// A row message as found.
@@ -36,89 +30,9 @@ pub(super) struct Found<'a> {
     pub(super) table: Option<usize>,
 }
 
-/// The names of an object by place, two candidates for each (`commit` or `xoffset`), the last seen first.
-#[derive(Debug, Default)]
-struct Places {
-    names: Vec<[Name; 2]>,
-}
-
-/// `"name":` and what it stands for.
-#[derive(Clone, Debug)]
-struct Name {
-    /// The first sixteen bytes, as far as there are so many.
-    head: u128,
-    /// Ones over the bytes that `head` has.
-    mask: u128,
-    /// The bytes behind them.
-    tail: Vec<u8>,
-    length: usize,
-    slot: usize,
-}
-
-impl Name {
-    fn new(name: &[u8], slot: usize) -> Self {
-        let literal = [b"\"", name, b"\":"].concat();
-        let backwards = literal.iter().take(16).rev();
-        let (head, mask) =
-            backwards.fold((0, 0), |(head, mask), byte| (head << 8 | u128::from(*byte), mask << 8 | 0xff));
-        let tail = literal.get(16..).unwrap_or(&[]).to_vec();
-        Self { head, mask, tail, length: literal.len(), slot }
-    }
-
-    /// Whether `rest` starts with it; `window` is the first sixteen bytes of `rest`.
-    #[inline(always)]
-    fn starts(&self, window: u128, rest: &[u8]) -> bool {
-        (window ^ self.head) & self.mask == 0
-            && (self.tail.is_empty() || rest.get(16..self.length).is_some_and(|rest| same(rest, &self.tail)))
-    }
-}
-
-impl Places {
-    /// The name that was seen in this place before and stands at the start of `rest` now.
-    #[inline(always)]
-    fn known(&mut self, place: usize, rest: &[u8]) -> Option<(usize, usize)> {
-        let window = u128::from_le_bytes(*rest.first_chunk()?);
-        let pair = self.names.get_mut(place)?;
-        if !pair[0].starts(window, rest) {
-            if !pair[1].starts(window, rest) {
-                return None;
-            }
-            pair.swap(0, 1);
-        }
-        Some((pair[0].length, pair[0].slot))
-    }
-
-    /// The name at the start of `rest` among those from place `from` on, and the place behind it.
-    #[inline]
-    fn find(&self, from: usize, rest: &[u8]) -> Option<(&Name, usize)> {
-        let window = u128::from_le_bytes(*rest.first_chunk()?);
-        let later = self.names.get(from..)?;
-        let step = later.iter().position(|pair| pair[0].starts(window, rest))?;
-        Some((&later.get(step)?[0], from + step + 1))
-    }
-
-    fn learn(&mut self, place: usize, name: &[u8], slot: usize) {
-        if name.len() > NAME_BYTES_MAX {
-            return;
-        }
-        let name = Name::new(name, slot);
-        if let Some(pair) = self.names.get_mut(place) {
-            pair.swap(0, 1);
-            pair[0] = name;
-        } else if place == self.names.len() && place < PLACES_MAX {
-            self.names.push([name.clone(), name]);
-        }
-    }
-}
-
 impl Scanner {
-    pub(super) fn new(layout: &Layout) -> Self {
-        let data = layout.tables.iter().map(|_| Places::default()).collect();
-        Self { quotes: Quotes::default(), envelope: Places::default(), data }
-    }
-
-    /// Reads a row message, the first `length` bytes of `bytes`; the planned tokens go to `spans`. `None` = let the
-    /// strict reader decide.
+    /// Reads the row message that stands in `block` at `at`; the planned tokens go to `spans`. `None` = let the strict
+    /// reader decide.
     ///
     /// What stands behind the message is looked at, so that comparing sixteen bytes is never out of reach before its
     /// end, but nothing of it counts: a message is taken only if it ends where it should.
@@ -126,31 +40,41 @@ impl Scanner {
     pub(super) fn scan<'a>(
         &mut self,
         layout: &Layout,
-        bytes: &'a [u8],
-        length: usize,
+        block: &'a [u8],
+        at: Range<usize>,
+        marks: &Marks,
         spans: &mut Spans,
     ) -> Option<Found<'a>> {
-        self.quotes.mark(bytes, length);
-        let mut cursor = Cursor { line: bytes, at: 0, quotes: &self.quotes };
-        cursor.space();
-        let mut fields = Fields::default();
-        let envelope = &mut self.envelope;
-        let mut target = Target { layout, places: &mut self.data, spans };
-        cursor.members(|cursor, place| {
-            let slot = cursor.name(place, envelope, envelope_slot)?;
-            cursor.space();
-            fields.take(slot, cursor, &mut target)
-        })?;
-        cursor.space();
-        if cursor.at != length {
-            return None;
+        let cursor = Cursor { bytes: block, at: at.start, marks };
+        let known = self.skeletons.read(layout, cursor, at.end, spans);
+        if known.is_some() {
+            return known;
         }
-        fields.finish(target.spans)
+        let found = scan(layout, cursor, at.end, spans)?;
+        self.skeletons.learn(layout, cursor, at.end, &found);
+        Some(found)
     }
 }
 
+/// The general scan: any order of members, any space between them.
+#[inline(never)]
+fn scan<'a>(layout: &Layout, mut cursor: Cursor<'a, '_>, end: usize, spans: &mut Spans) -> Option<Found<'a>> {
+    cursor.space();
+    let mut fields = Fields::default();
+    cursor.members(|cursor| {
+        let slot = envelope_slot(cursor.any_name()?)?;
+        cursor.space();
+        fields.take(slot, cursor, layout, spans)
+    })?;
+    cursor.space();
+    if cursor.at != end {
+        return None;
+    }
+    fields.finish(spans)
+}
+
 /// Index in [`message::FIELDS`]; `None` for names that only the strict reader judges.
-fn envelope_slot(name: &[u8]) -> Option<usize> {
+pub(super) fn envelope_slot(name: &[u8]) -> Option<usize> {
     let is = |known: &&str| same(known.as_bytes(), name);
     if CAMEL_CASE.iter().any(is) || is(&"isDdl") || is(&"encrypted") {
         return None;
@@ -158,16 +82,15 @@ fn envelope_slot(name: &[u8]) -> Option<usize> {
     Some(message::FIELDS.iter().position(is).unwrap_or(UNREAD))
 }
 
-/// Where the planned columns' tokens go, and what was learnt about where they stand.
-struct Target<'t> {
-    layout: &'t Layout,
-    places: &'t mut [Places],
-    spans: &'t mut Spans,
+/// The slot of a column; [`UNREAD`] for one that no rule reads.
+#[inline]
+pub(super) fn column_slot(planned: Option<&TableLayout>, name: &[u8]) -> usize {
+    planned.and_then(|planned| planned.slot(name)).unwrap_or(UNREAD)
 }
 
 /// What the envelope has shown so far.
 #[derive(Default)]
-struct Fields<'a> {
+pub(super) struct Fields<'a> {
     /// Bit n: field n of [`message::FIELDS`] was there.
     seen: u32,
     database: &'a [u8],
@@ -180,18 +103,30 @@ struct Fields<'a> {
     /// Known from `data` on.
     table: Option<Option<usize>>,
     data: Option<Shape>,
-    old: Option<Shape>,
+    pub(super) old: Option<Shape>,
 }
 
 impl<'a> Fields<'a> {
+    /// Those of a message whose skeleton is known.
+    #[inline]
+    pub(super) fn known(seen: u32, kind: Kind, table: Option<usize>) -> Self {
+        let data = (seen >> message::DATA & 1 == 1).then_some(Shape::Object);
+        Self { seen, kind: Some(kind), table: Some(table), data, ..Self::default() }
+    }
+
     #[inline]
     fn has(&self, slot: usize) -> bool {
         self.seen >> slot & 1 == 1
     }
 
     /// Reads the value of field `slot`.
-    #[inline]
-    fn take(&mut self, slot: usize, cursor: &mut Cursor<'a, '_>, target: &mut Target<'_>) -> Option<()> {
+    fn take(
+        &mut self,
+        slot: usize,
+        cursor: &mut Cursor<'a, '_>,
+        layout: &Layout,
+        spans: &mut Spans,
+    ) -> Option<()> {
         if slot == UNREAD {
             return cursor.value(0);
         }
@@ -200,16 +135,17 @@ impl<'a> Fields<'a> {
             return None;
         }
         self.seen |= bit;
-        match slot {
-            message::DATA | message::OLD => {
-                return self.image(slot == message::DATA, cursor, target);
-            }
-            _ => {}
+        if matches!(slot, message::DATA | message::OLD) {
+            return self.image(slot == message::DATA, cursor, layout, spans);
         }
         let start = cursor.at;
         cursor.value(0)?;
-        let token = cursor.line.get(start..cursor.at)?;
-        let span = Span::new(start, cursor.at);
+        self.set(slot, cursor.bytes.get(start..cursor.at)?, Span::new(start, cursor.at))
+    }
+
+    /// Notes that field `slot` has the value `token`, which stands at `span`.
+    #[inline]
+    pub(super) fn set(&mut self, slot: usize, token: &'a [u8], span: Span) -> Option<()> {
         match slot {
             message::DATABASE => self.database = plain(token)?,
             message::TABLE => self.table_name = plain(token)?,
@@ -230,9 +166,13 @@ impl<'a> Fields<'a> {
     }
 
     /// Reads `data` or `old`.
-    #[inline]
-    fn image(&mut self, is_data: bool, cursor: &mut Cursor<'a, '_>, target: &mut Target<'_>) -> Option<()> {
-        let Target { layout, places, spans } = target;
+    fn image(
+        &mut self,
+        is_data: bool,
+        cursor: &mut Cursor<'a, '_>,
+        layout: &Layout,
+        spans: &mut Spans,
+    ) -> Option<()> {
         let table = match self.table {
             Some(table) => table,
             None if self.has(message::DATABASE) && self.has(message::TABLE) => {
@@ -251,28 +191,16 @@ impl<'a> Fields<'a> {
             return cursor.value(0);
         };
         let planned = layout.tables.get(table)?;
-        let places = places.get_mut(table)?;
-        let shape = if is_data {
-            object(cursor, planned, &mut spans.data, |cursor, place| {
-                cursor.name(place, places, |name| Some(planned.slot(name).unwrap_or(UNREAD)))
-            })
+        if is_data {
+            self.data = Some(object(cursor, planned, &mut spans.data)?);
         } else {
-            // `old` has some of the columns of `data`, in the same order.
-            let mut from = 0;
-            object(cursor, planned, &mut spans.old, |cursor, _| {
-                if let Some((name, behind)) = places.find(from, cursor.line.get(cursor.at..)?) {
-                    from = behind;
-                    cursor.at += name.length;
-                    return Some(name.slot);
-                }
-                Some(planned.slot(cursor.any_name()?).unwrap_or(UNREAD))
-            })
-        };
-        *(if is_data { &mut self.data } else { &mut self.old }) = Some(shape?);
+            self.old = Some(object(cursor, planned, &mut spans.old)?);
+        }
         Some(())
     }
 
-    fn finish(self, spans: &Spans) -> Option<Found<'a>> {
+    #[inline]
+    pub(super) fn finish(self, spans: &Spans) -> Option<Found<'a>> {
         // A missing field, Maxwell's own tables and an incomplete delete are for the strict reader to judge.
         if !(self.has(message::DATABASE) && self.has(message::TABLE))
             || self.ts.is_none()
@@ -302,26 +230,22 @@ impl<'a> Fields<'a> {
 }
 
 /// Reads an object of columns; tokens of planned ones go to `spans`.
-#[inline]
-fn object<'a>(
-    cursor: &mut Cursor<'a, '_>,
+pub(super) fn object(
+    cursor: &mut Cursor<'_, '_>,
     planned: &TableLayout,
     spans: &mut [Span],
-    mut name: impl FnMut(&mut Cursor<'a, '_>, usize) -> Option<usize>,
 ) -> Option<Shape> {
     debug_assert_eq!(planned.slots.len(), spans.len());
-    let members = cursor.members(|cursor, place| {
-        let slot = name(cursor, place)?;
+    let members = cursor.members(|cursor| {
+        let slot = column_slot(Some(planned), cursor.any_name()?);
         cursor.space();
-        let start = cursor.at;
-        cursor.value(0)?;
-        if let Some(span) = spans.get_mut(slot) {
-            // A name twice, or a container where a value is read: the strict reader decides.
-            if !span.is_absent() || matches!(cursor.line.get(start), Some(b'{' | b'[')) {
-                return None;
-            }
-            *span = Span::new(start, cursor.at);
+        let Some(span) = spans.get_mut(slot) else {
+            return cursor.value(0);
+        };
+        if !span.is_absent() {
+            return None; // a name twice
         }
+        *span = cursor.scalar()?;
         Some(())
     })?;
     Some(if members == 0 { Shape::Empty } else { Shape::Object })
@@ -334,21 +258,22 @@ fn plain(token: &[u8]) -> Option<&[u8]> {
     if wide::is_plain(content) { Some(content) } else { None }
 }
 
-/// A place in a line.
-struct Cursor<'a, 'q> {
-    line: &'a [u8],
-    at: usize,
-    quotes: &'q Quotes,
+/// A place in a block.
+#[derive(Clone, Copy)]
+pub(super) struct Cursor<'a, 'm> {
+    pub(super) bytes: &'a [u8],
+    pub(super) at: usize,
+    pub(super) marks: &'m Marks,
 }
 
 impl<'a> Cursor<'a, '_> {
     #[inline]
     fn peek(&self) -> Option<u8> {
-        self.line.get(self.at).copied()
+        self.bytes.get(self.at).copied()
     }
 
     #[inline]
-    fn space(&mut self) {
+    pub(super) fn space(&mut self) {
         if self.peek().is_none_or(|byte| byte <= b' ') {
             self.skip_space();
         }
@@ -370,19 +295,19 @@ impl<'a> Cursor<'a, '_> {
         Some(())
     }
 
-    /// Steps over an object; `member` reads name and value of each member, given its place. Gives their number.
+    /// Steps over an object; `member` reads name and value of each member. Gives their number.
     #[inline(always)]
-    fn members(&mut self, mut member: impl FnMut(&mut Self, usize) -> Option<()>) -> Option<usize> {
+    pub(super) fn members(&mut self, mut member: impl FnMut(&mut Self) -> Option<()>) -> Option<usize> {
         self.expect(b'{')?;
         self.space();
         if self.peek() == Some(b'}') {
             self.at += 1;
             return Some(0);
         }
-        let mut place = 0;
+        let mut members = 0;
         loop {
-            member(self, place)?;
-            place += 1;
+            member(self)?;
+            members += 1;
             if self.peek() != Some(b',') {
                 self.space();
             }
@@ -390,48 +315,19 @@ impl<'a> Cursor<'a, '_> {
             self.at += 1;
             match next {
                 Some(b',') => {}
-                Some(b'}') => return Some(place),
+                Some(b'}') => return Some(members),
                 _ => return None,
             }
         }
     }
 
-    /// Steps over a name and its colon. Gives the name's slot, learnt or found.
-    #[inline(always)]
-    fn name(
-        &mut self,
-        place: usize,
-        places: &mut Places,
-        find: impl Fn(&[u8]) -> Option<usize>,
-    ) -> Option<usize> {
-        if let Some((length, slot)) = places.known(place, self.line.get(self.at..)?) {
-            self.at += length;
-            return Some(slot);
-        }
-        self.new_name(place, places, find)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn new_name(
-        &mut self,
-        place: usize,
-        places: &mut Places,
-        find: impl Fn(&[u8]) -> Option<usize>,
-    ) -> Option<usize> {
-        let name = self.any_name()?;
-        let slot = find(name)?;
-        places.learn(place, name, slot);
-        Some(slot)
-    }
-
     /// Steps over a name and its colon, white space around them too. Names with escapes or control characters are
     /// unusual.
-    fn any_name(&mut self) -> Option<&'a [u8]> {
+    pub(super) fn any_name(&mut self) -> Option<&'a [u8]> {
         self.space();
         let start = self.at;
         self.string()?;
-        let name = text::content(self.line.get(start..self.at)?)?;
+        let name = text::content(self.bytes.get(start..self.at)?)?;
         let odd = |byte: &u8| *byte < 0x20 || *byte == b'\\';
         if !wide::is_plain(name) && (name.iter().any(odd) || simdutf8::basic::from_utf8(name).is_err()) {
             return None;
@@ -445,25 +341,46 @@ impl<'a> Cursor<'a, '_> {
     #[inline(always)]
     fn string(&mut self) -> Option<()> {
         self.expect(b'"')?;
-        self.at = self.quotes.next(self.at)? + 1;
+        self.at = self.marks.quote(self.at)? + 1;
         Some(())
     }
 
     /// Steps over a value.
     #[inline(always)]
-    fn value(&mut self, depth: usize) -> Option<()> {
-        match self.peek()? {
-            b'"' => self.string(),
-            b'0'..=b'9' | b'-' => {
-                self.at += number::token_len(self.line.get(self.at..)?)?;
+    pub(super) fn value(&mut self, depth: usize) -> Option<()> {
+        let window = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<16>());
+        match window {
+            Some([b'"', ..]) => {
+                self.at = self.marks.quote(self.at + 1)? + 1;
+                Some(())
+            }
+            Some(window @ [b'0'..=b'9', ..]) if let Some(length) = number::short_len(window) => {
+                self.at += length;
                 Some(())
             }
             _ => self.other_value(depth),
         }
     }
 
+    /// Steps over a value that is no object and no array. Says where it stands.
+    #[inline(always)]
+    pub(super) fn scalar(&mut self) -> Option<Span> {
+        if matches!(self.peek()?, b'{' | b'[') {
+            return None;
+        }
+        let start = self.at;
+        self.value(0)?;
+        Some(Span::new(start, self.at))
+    }
+
+    #[inline(never)]
     fn other_value(&mut self, depth: usize) -> Option<()> {
         match self.peek()? {
+            b'"' => self.string(),
+            b'0'..=b'9' | b'-' => {
+                self.at += number::token_len(self.bytes.get(self.at..)?)?;
+                Some(())
+            }
             b'n' => self.literal(b"null"),
             b't' => self.literal(b"true"),
             b'f' => self.literal(b"false"),
@@ -474,7 +391,7 @@ impl<'a> Cursor<'a, '_> {
 
     #[inline]
     fn literal(&mut self, literal: &[u8]) -> Option<()> {
-        if !self.line.get(self.at..)?.starts_with(literal) {
+        if !self.bytes.get(self.at..)?.starts_with(literal) {
             return None;
         }
         self.at += literal.len();
@@ -489,7 +406,7 @@ impl<'a> Cursor<'a, '_> {
         }
         if self.peek() == Some(b'{') {
             return self
-                .members(|cursor, _| {
+                .members(|cursor| {
                     cursor.space();
                     cursor.string()?;
                     cursor.space();

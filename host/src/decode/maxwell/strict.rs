@@ -153,9 +153,9 @@ impl<'a> Envelope<'a> {
         }
     }
 
-    /// What the message says of its transaction.
-    pub(super) fn seen(&self) -> Seen {
-        Seen { transaction: self.transaction(), commit: self.get("commit") == Some("true") }
+    /// What the message says of its transaction; `line` is the message.
+    pub(super) fn seen<'l>(&self, line: &'l [u8]) -> Seen<'l> {
+        Seen { transaction: self.transaction().of(line), commit: self.get("commit") == Some("true") }
     }
 
     fn transaction(&self) -> Span {
