@@ -32,8 +32,22 @@ struct Counted {
     entry: u32,
     set: u16,
     sign: i8,
+    /// As [`Entry::prefix`], of the value.
+    prefix: u64,
     at: u32,
     length: u32,
+}
+
+impl Counted {
+    /// What stands behind the prefix decides only where values are longer than it or filled up.
+    #[inline]
+    fn order(&self, other: &Self, values: &[u8]) -> std::cmp::Ordering {
+        let first = (self.entry, self.set, self.prefix).cmp(&(other.entry, other.set, other.prefix));
+        if (self.length, other.length) == (8, 8) {
+            return first;
+        }
+        first.then_with(|| bytes(values, self.at, self.length).cmp(bytes(values, other.at, other.length)))
+    }
 }
 
 /// Net changes by key.
@@ -103,27 +117,39 @@ impl DeltaBuffer {
     pub fn count(&mut self, entry: u32, set: u16, value: &[u8], sign: i8) {
         let (at, length) = (self.values.len() as u32, value.len() as u32);
         self.values.extend_from_slice(value);
-        self.counted.push(Counted { entry, set, sign, at, length });
+        self.counted.push(Counted { entry, set, sign, prefix: prefix(value), at, length });
     }
 
     /// Visits every key in ascending order with its hash, linear amounts and net counted values.
     pub fn drain_sorted(&mut self, mut visit: impl FnMut(Touched<'_>)) {
         let (keys, values) = (&self.keys, &self.values);
-        self.counted.sort_unstable_by(|a, b| {
-            (a.entry, a.set)
-                .cmp(&(b.entry, b.set))
-                .then_with(|| bytes(values, a.at, a.length).cmp(bytes(values, b.at, b.length)))
-        });
+        self.counted.sort_unstable_by(|a, b| a.order(b, values));
         let key_of = |n: u32| self.entries.get(n as usize).map_or(&[][..], |e| bytes(keys, e.at, e.length));
         // The first eight bytes decide nearly always, and for numbers always.
         let mut order: Vec<(u64, u32)> = (0u32..).zip(&self.entries).map(|(n, e)| (e.prefix, n)).collect();
         order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| key_of(a.1).cmp(key_of(b.1))));
-        let mut net = Vec::new();
+        // Where each entry's counted values start.
+        let mut starts = vec![0_u32; self.entries.len() + 1];
+        for counted in &self.counted {
+            if let Some(length) = starts.get_mut(counted.entry as usize + 1) {
+                *length += 1;
+            }
+        }
+        starts.iter_mut().fold(0, |all, start| {
+            *start += all;
+            *start
+        });
+        let mut counts: Vec<(u16, &[u8], i64)> = Vec::new();
         for (_, n) in order {
             let Some(entry) = self.entries.get(n as usize) else { continue };
-            self.net_counts(n, &mut net);
-            let counts: Vec<_> =
-                net.iter().map(|(c, count)| (c.set, bytes(values, c.at, c.length), *count)).collect();
+            counts.clear();
+            if let Some([from, to]) = starts.get(n as usize..).and_then(|starts| starts.first_chunk()) {
+                net_counts(
+                    self.counted.get(*from as usize..*to as usize).unwrap_or(&[]),
+                    values,
+                    &mut counts,
+                );
+            }
             let start = n as usize * self.width;
             visit(Touched {
                 hash: entry.hash,
@@ -134,22 +160,15 @@ impl DeltaBuffer {
         }
         self.clear();
     }
+}
 
-    /// Net counts of one entry; `counted` is sorted.
-    fn net_counts(&self, entry: u32, net: &mut Vec<(Counted, i64)>) {
-        net.clear();
-        let from = self.counted.partition_point(|c| c.entry < entry);
-        for c in self.counted.iter().skip(from).take_while(|c| c.entry == entry) {
-            let same = |last: &Counted| {
-                last.set == c.set
-                    && bytes(&self.values, last.at, last.length) == bytes(&self.values, c.at, c.length)
-            };
-            match net.last_mut() {
-                Some((last, count)) if same(last) => *count += i64::from(c.sign),
-                _ => net.push((*c, i64::from(c.sign))),
-            }
+/// Net counts of one entry from its counted values in order.
+fn net_counts<'a>(counted: &[Counted], values: &'a [u8], net: &mut Vec<(u16, &'a [u8], i64)>) {
+    for equal in counted.chunk_by(|a, b| a.order(b, values).is_eq()) {
+        let count: i64 = equal.iter().map(|c| i64::from(c.sign)).sum();
+        if let Some(c) = equal.first().filter(|_| count != 0) {
+            net.push((c.set, bytes(values, c.at, c.length), count));
         }
-        net.retain(|(_, count)| *count != 0);
     }
 }
 

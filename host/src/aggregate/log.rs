@@ -108,7 +108,10 @@ impl Log {
     #[inline]
     fn push_bytes(&mut self, bytes: &[u8]) -> u32 {
         let at = self.bytes.len() as u32;
-        self.bytes.extend_from_slice(bytes);
+        match <&[u8; 8]>::try_from(bytes) {
+            Ok(number) => self.bytes.extend_from_slice(number), // a store, not a call
+            Err(_) => self.bytes.extend_from_slice(bytes),
+        }
         at
     }
 

@@ -92,7 +92,7 @@ impl Context<'_> {
                     key.of_entry(self.rule.key, keys.find(record).ok_or_else(lost)?, &from.heap);
                 }
                 // Both legs of an update mostly have one key: then what follows is of that key too.
-                if last.is_none() || key.bytes() != last_key.bytes() {
+                if last.is_none() || !key.is(&last_key) {
                     let hash = key_hash(name, key.bytes());
                     shard = shard_of(hash);
                     let log = cycle.contributions.get_mut(shard).and_then(|s| s.get_mut(entity));
@@ -171,13 +171,22 @@ impl<'a> ComputedKeys<'a> {
     }
 }
 
-/// A key's bytes, in place for numbers.
+/// A key's bytes.
 #[derive(Default)]
 struct KeyBytes(Vec<u8>);
 
 impl KeyBytes {
     fn bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// Numbers are compared without a call.
+    #[inline]
+    fn is(&self, other: &Self) -> bool {
+        match (<&[u8; 8]>::try_from(self.bytes()), <&[u8; 8]>::try_from(other.bytes())) {
+            (Ok(number), Ok(other)) => number == other,
+            _ => self.bytes() == other.bytes(),
+        }
     }
 
     #[allow(clippy::cast_sign_loss)] // bits are taken on purpose

@@ -1,7 +1,7 @@
 //! The ledger as the workers share it: everyone asks, only the owner of a part enters, and only between decodes.
 
 use crate::state::ledger::{Id, LedgerPart, LogId, LogTable, PARTS, part_of};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// The set of change ids already applied.
 pub struct Ledger {
@@ -46,11 +46,12 @@ impl Ledger {
         LedgerReader(self.parts.iter().map(|p| p.read().unwrap_or_else(PoisonError::into_inner)).collect())
     }
 
-    /// Enters an id; false when it was there.
-    pub fn insert(&self, id: &Id) -> bool {
-        self.parts
-            .get(part_of(id))
-            .is_some_and(|part| part.write().unwrap_or_else(PoisonError::into_inner).insert(id))
+    /// A writer of the parts that are `mine`, for the length of one commit.
+    pub fn writer(&self, mine: [bool; PARTS]) -> LedgerWriter<'_> {
+        let parts = self.parts.iter().zip(mine);
+        let locked =
+            parts.map(|(part, mine)| mine.then(|| part.write().unwrap_or_else(PoisonError::into_inner)));
+        LedgerWriter(locked.collect())
     }
 
     /// Takes an id out again.
@@ -78,5 +79,15 @@ impl LedgerReader<'_> {
     /// Whether the id was applied in an earlier commit.
     pub fn contains(&self, id: &Id) -> bool {
         self.0.get(part_of(id)).is_some_and(|part| part.contains(id))
+    }
+}
+
+/// Some parts of the ledger, held for writing.
+pub struct LedgerWriter<'a>(Vec<Option<RwLockWriteGuard<'a, LedgerPart>>>);
+
+impl LedgerWriter<'_> {
+    /// Enters an id of one of these parts; false when it was there, or its part is not one of them.
+    pub fn insert(&mut self, id: &Id) -> bool {
+        self.0.get_mut(part_of(id)).and_then(Option::as_mut).is_some_and(|part| part.insert(id))
     }
 }

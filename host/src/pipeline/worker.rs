@@ -17,7 +17,7 @@ use crate::failpoint::{self, Step};
 use crate::label::Cause;
 use crate::rule::Labeler;
 use crate::source::Block;
-use crate::state::ledger::{Id, LogId, encode_ids};
+use crate::state::ledger::{Id, LogId, PARTS, encode_ids, part_of};
 use crate::state::{SHARDS, View};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -357,8 +357,9 @@ impl Worker {
         let mut duplicates = Vec::new();
         let mut first: Option<BTreeMap<Id, &SeenId>> = None;
         self.entered.clear();
+        let mut writer = self.ledger.writer(is_mine(task));
         for seen in mine(task) {
-            if self.ledger.insert(&seen.id) {
+            if writer.insert(&seen.id) {
                 self.entered.push(seen.id);
                 continue;
             }
@@ -374,6 +375,7 @@ impl Worker {
                 first
             });
         }
+        drop(writer);
         if let Some(first) = first {
             for seen in mine(task) {
                 let Some(earliest) = first.get(&seen.id).filter(|e| e.order() != seen.order()) else {
@@ -442,8 +444,14 @@ impl Worker {
     }
 }
 
+/// Which parts of the ledger are the worker's.
+fn is_mine(task: &IdTask) -> [bool; PARTS] {
+    std::array::from_fn(|part| part % task.owners == task.owner)
+}
+
 fn mine(task: &IdTask) -> impl Iterator<Item = &SeenId> {
-    let mine = move |seen: &&SeenId| crate::state::ledger::part_of(&seen.id) % task.owners == task.owner;
+    let is_mine = is_mine(task);
+    let mine = move |seen: &&SeenId| is_mine.get(part_of(&seen.id)).copied().unwrap_or_default();
     task.ids.iter().flat_map(|ids| ids.iter()).filter(mine)
 }
 

@@ -113,7 +113,7 @@ enum LabelChange {
 
 enum NetChange {
     Add(Slot, i128),
-    Count(Slot, Box<[u8]>, i64),
+    Count(Slot, ShortBytes, i64),
 }
 
 /// What a worker keeps for the contributions of one entity.
@@ -564,7 +564,7 @@ fn list(layout: &Layout, sums: &[i128], counts: &[(u16, &[u8], i64)], changes: &
     }
     for (set, value, n) in counts {
         if let Some(slot) = layout.sets.get(usize::from(*set)) {
-            changes.push(NetChange::Count(*slot, Box::from(*value), *n));
+            changes.push(NetChange::Count(*slot, ShortBytes::new(value), *n));
         }
     }
 }
