@@ -106,9 +106,7 @@ impl RuleEngine {
             return Err(RuleError::Unsupported { rule: file.manifest.name, message });
         }
         let rule = &file.manifest.name;
-        let label_module = self.module(rule, &file.label_wasm)?;
-        let map_module =
-            if file.one_module { label_module.clone() } else { self.module(rule, &file.map_wasm)? };
+        let (map_module, label_module) = self.modules(rule, &file)?;
         check_exports(rule, EXPORT_MAP, &map_module)?;
         check_exports(rule, EXPORT_LABEL, &label_module)?;
         let log = Arc::new(GuestLog::default());
@@ -120,6 +118,24 @@ impl RuleEngine {
         let compiled = Arc::new(compiled);
         check::purity(&compiled)?;
         Ok(compiled)
+    }
+
+    /// The map module and the label module, compiled side by side.
+    fn modules(&self, rule: &str, file: &RuleFile) -> Result<(Module, Module), RuleError> {
+        if file.one_module {
+            let module = self.module(rule, &file.label_wasm)?;
+            return Ok((module.clone(), module));
+        }
+        let stopped = |reason: &str| RuleError::Engine { message: format!("the compiler's thread {reason}") };
+        std::thread::scope(|scope| {
+            let map = std::thread::Builder::new()
+                .name("compiler".into())
+                .spawn_scoped(scope, || self.module(rule, &file.map_wasm))
+                .map_err(|error| stopped(&format!("does not start: {error}")))?;
+            let label = self.module(rule, &file.label_wasm);
+            let map = map.join().map_err(|_| stopped("ended in a panic"))?;
+            Ok((map?, label?))
+        })
     }
 
     fn module(&self, rule: &str, wasm: &[u8]) -> Result<Module, RuleError> {
