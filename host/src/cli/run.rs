@@ -35,7 +35,8 @@ pub(super) struct Args {
     /// Read the history of a rule anew before anything else: one that is new to the state, or has another map side.
     #[arg(long, value_name = "RULE")]
     rebuild: Vec<String>,
-    /// Print one line of JSON at the end: totals, time by stage, fsyncs and bytes written to the store.
+    /// Print one line of JSON at the end: totals, time by stage, seconds until everything was committed and delivered,
+    /// fsyncs and bytes written to the store.
     #[arg(long)]
     stats: bool,
 }
@@ -45,6 +46,7 @@ pub(super) struct Args {
 /// # Errors
 /// Why it stopped.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    let begin = clock::moment();
     let config = Config::read(&args.config.config)?;
     let options = Options {
         until_end: args.until_end,
@@ -72,7 +74,6 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         engine.dir.path().display()
     );
     let tick = Duration::from_millis(config.engine.poll_ms.max(1));
-    let begin = clock::moment();
     let mut stats = serde_json::Value::Null;
     let bad_before = engine.pipeline.status().bad_images;
     let mut bad = 0;
@@ -80,6 +81,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         progress.show(pipeline);
         if args.stats {
             stats = pipeline.stats();
+            if let Some(object) = stats.as_object_mut() {
+                object.insert("seconds".into(), begin.elapsed().as_secs_f64().into());
+            }
         }
         bad = pipeline.status().bad_images.saturating_sub(bad_before);
     };
@@ -99,7 +103,6 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     if args.stats {
         if let Some(object) = stats.as_object_mut() {
             object.insert("disk_bytes".into(), disk_bytes(&engine.dir.store_path()).into());
-            object.insert("seconds".into(), begin.elapsed().as_secs_f64().into());
         }
         println!("{stats}");
     }
