@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 pub enum Step {
     /// A block is decoded, the cycle is open.
     Decode = 2,
+    /// A block of the lane is decoded, the cycle is open.
+    Lane,
     /// A commit is assembled, nothing of it is written.
     BlockWrite,
     /// A batch is in the journal, its fsync has not begun.
@@ -25,8 +27,9 @@ pub enum Step {
 
 impl Step {
     /// All steps, with the names that the environment calls them by.
-    pub const ALL: [(&'static str, Self); 6] = [
+    pub const ALL: [(&'static str, Self); 7] = [
         ("decode", Self::Decode),
+        ("lane", Self::Lane),
         ("block-write", Self::BlockWrite),
         ("fsync", Self::Fsync),
         ("fold", Self::Fold),

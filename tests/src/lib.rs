@@ -11,5 +11,6 @@
 )] // tests: a failure here is a failed test, and numbers are chosen to fit
 
 pub mod model;
+pub mod rule_file;
 pub mod shop;
 pub mod simulation;

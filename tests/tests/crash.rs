@@ -17,9 +17,10 @@ use retag_host::label::outbox::Place;
 use retag_host::pipeline::setup::stored_positions;
 use retag_host::sink::message::parse_id;
 use retag_host::state::{FjallStore, StateWriter, Table, View};
-use retag_tests::model::Params;
+use retag_tests::model::{MapSide, Params};
+use retag_tests::rule_file::baskets;
 use retag_tests::shop::{Config, Generator};
-use retag_tests::simulation::{Outcome, Random, assert_exact, assert_labels};
+use retag_tests::simulation::{Outcome, Random, assert_exact, assert_kept, assert_labels, registry};
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt as _;
 use std::sync::Arc;
@@ -174,7 +175,9 @@ fn kills_in_every_step_lose_nothing_and_double_nothing() {
     let mut log = Log { stream: Generator::new(config), lines: [Vec::new(), Vec::new()] };
     log.append_new(&folder, 2_000);
     folder.run().assert_ok();
-    let kinds: Vec<&str> = Step::ALL.iter().map(|(name, _)| *name).chain([RANDOM_TIME]).collect();
+    // No lane is open here: `kills_in_a_lane_lose_nothing_and_double_nothing`.
+    let steps = Step::ALL.iter().map(|(name, _)| *name).filter(|name| *name != "lane");
+    let kinds: Vec<&str> = steps.chain([RANDOM_TIME]).collect();
     let mut kills: BTreeMap<&str, u64> = kinds.iter().map(|kind| (*kind, 0)).collect();
     let mut random = Random(5);
     let (mut turn, mut rounds, mut folded, mut resent) = (0, 0, 0, 0);
@@ -271,6 +274,53 @@ fn kills_in_a_rebuild_lose_nothing_and_double_nothing() {
     log.append_again(&folder, look(&folder).applied, 1);
     folder.run_with(&rebuild).assert_ok();
     assert_exact(outcome(&folder, &log), RULES);
+}
+
+/// History that is read beside the stream, killed in each step, while messages from before the fence are sent again behind
+/// it: both revisions are exact, and the sink.
+#[test]
+fn kills_in_a_lane_lose_nothing_and_double_nothing() {
+    let folder = folder();
+    let stream = Config { seed: 14, events: 10_000_000, users: 400, resend_percent: 30, ..Config::default() };
+    let mut log = Log { stream: Generator::new(stream), lines: [Vec::new(), Vec::new()] };
+    log.append_new(&folder, 4_000);
+    folder.run().assert_ok();
+    let payer = std::fs::read(folder.path("payer.wasm")).unwrap();
+    folder.write("baskets.wasm", baskets(&payer));
+    folder.retag(&["rule", "push", "baskets.wasm"]).assert_ok();
+    folder.retag(&["rule", "prepare", "payer@2"]).assert_ok();
+    let filling = |folder: &Folder| registry(&view(folder)).namespaces.iter().any(|n| n.filling);
+    let mut random = Random(6);
+    let mut in_lane = 0;
+    for kind in ["lane", "block-write", "fsync"].repeat(3) {
+        log.append_again(&folder, look(&folder).applied, usize::from(random.below(2) == 1));
+        log.append_new(&folder, 100);
+        let killed = kill(&folder, kind, 1 + random.below(8));
+        in_lane += usize::from(killed && filling(&folder));
+    }
+    assert!(in_lane >= 8, "{in_lane} kills: the lane was over before it could be killed");
+    folder.run().assert_ok();
+    assert!(!filling(&folder));
+    let exact = |log: &Log| {
+        let outcome = outcome(&folder, log);
+        let side = |number| if number == 1 { MapSide::States } else { MapSide::Baskets };
+        let of_state = registry(&outcome.view);
+        let revisions = of_state.revisions.iter().filter(|r| r.rule == "payer");
+        let sides = revisions.map(|r| (r.namespace_id.clone(), side(r.number))).collect();
+        assert_kept(&outcome, true, &sides, &[]);
+    };
+    exact(&log);
+    folder.retag(&["rule", "activate", "payer@2"]).assert_ok();
+    for kind in ["delivery", "fsync", "block-write"] {
+        kill(&folder, kind, 2);
+    }
+    log.append_new(&folder, 300);
+    folder.run().assert_ok();
+    exact(&log);
+    folder.retag(&["rule", "rollback", "payer"]).assert_ok();
+    kill(&folder, "fsync", 3);
+    folder.run().assert_ok();
+    exact(&log);
 }
 
 /// A test that asks for a kill and gets none would prove nothing.

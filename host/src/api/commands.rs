@@ -6,9 +6,10 @@ use crate::clock;
 use crate::config::Manage;
 use crate::label::{Transition, outbox};
 use crate::pipeline::command::{Outcome, Submitter};
+use crate::pipeline::lane::lane_rows;
 use crate::pipeline::parts::SharedView;
 use crate::pipeline::program::Code;
-use crate::pipeline::setup::stored_registry;
+use crate::pipeline::setup::{stored_positions, stored_registry};
 use crate::pipeline::sweep::{SWEEP, work_key};
 use crate::registry::Refusal;
 use crate::registry::command::{Asker, Audience, Command, Facts};
@@ -33,8 +34,20 @@ enum Way {
 struct Stopped {
     writer: Mutex<StateWriter>,
     shared: SharedView,
-    grace_us: i64,
-    audience: Audience,
+    terms: Terms,
+}
+
+/// What the configuration says that commands in a stopped directory need to know.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// Who decides which rules run.
+    pub manage: Manage,
+    /// How long a replaced label generation is kept, µs.
+    pub grace_us: i64,
+    /// Who hears of a switch.
+    pub audience: Audience,
+    /// Sources that do not hold their whole history.
+    pub incomplete: Vec<String>,
 }
 
 impl Commands {
@@ -52,12 +65,9 @@ impl Commands {
 
     /// Commands change the state itself.
     #[must_use]
-    pub fn stopped(
-        writer: StateWriter,
-        shared: SharedView,
-        (manage, grace_us, audience): (Manage, i64, Audience),
-    ) -> Self {
-        let stopped = Stopped { writer: Mutex::new(writer), shared, grace_us, audience };
+    pub fn stopped(writer: StateWriter, shared: SharedView, terms: Terms) -> Self {
+        let manage = terms.manage;
+        let stopped = Stopped { writer: Mutex::new(writer), shared, terms };
         Self { manage, way: Way::Stopped(Arc::new(stopped)) }
     }
 
@@ -93,12 +103,16 @@ impl Stopped {
         let mut registry = stored_registry(&view).map_err(damaged)?;
         let before: Vec<u64> = registry.running().map(|o| o.id).collect();
         let now = clock::wall_us().max(view.engine_time());
+        let positions = stored_positions(&view).map_err(damaged)?.partitions;
+        let positions: Vec<u64> = positions.into_iter().map(|(_, position)| position).collect();
         let facts = Facts {
             commit: view.commit() + 1,
             now,
             view: &view,
-            grace_us: self.grace_us,
-            audience: self.audience,
+            grace_us: self.terms.grace_us,
+            audience: self.terms.audience,
+            positions: &positions,
+            incomplete: &self.terms.incomplete,
         };
         let effect = registry.execute(command, asker, &facts)?;
         if !effect.done.changed {
@@ -106,7 +120,11 @@ impl Stopped {
         }
         let mut rows: Vec<_> = effect.rows.into_iter().map(|(key, row)| (Table::Meta, key, row)).collect();
         let ended = before.into_iter().filter(|id| !registry.running().any(|o| o.id == *id));
-        rows.extend(ended.map(|id| (Table::Meta, work_key(id), None)));
+        for operation in ended {
+            rows.push((Table::Meta, work_key(operation), None));
+            let ids = lane_rows(&view, operation).map_err(|e| Refusal::Internal(e.to_string()))?;
+            rows.extend(ids);
+        }
         let told: Vec<Transition> = effect.switched.into_iter().collect();
         let told = outbox::encode(facts.commit, now, &told).into_iter();
         rows.extend(told.map(|(key, row)| (Table::Outbox, key, Some(row))));

@@ -5,7 +5,7 @@ use super::reader::Reader;
 use super::value::Columns;
 use crate::clock;
 use crate::label::readings::exists;
-use crate::registry::{ERROR, Generation, OVERFLOW, PENDING, STATUS_INDEX, WAKE_INDEX};
+use crate::registry::{ERROR, Generation, Namespace, OVERFLOW, PENDING, STATUS_INDEX, WAKE_INDEX};
 use crate::state::{Record, Slot};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -102,7 +102,9 @@ pub fn labels_of(reader: &Reader, entity: &str, key: &str, metadata: bool) -> Re
     }
     if metadata {
         let mut aggregates = BTreeMap::new();
-        for namespace in reader.registry.namespaces.iter().filter(|n| n.entity == number) {
+        let registry = &reader.registry;
+        let is_live = |n: &&Namespace| registry.namespace(&n.rule).is_some_and(|live| live.space == n.space);
+        for namespace in registry.namespaces.iter().filter(|n| n.entity == number).filter(is_live) {
             aggregates.insert(namespace.rule.clone(), Columns::of(namespace)?.object(record.as_ref()));
         }
         answer.aggregates = Some(aggregates);

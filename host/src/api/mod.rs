@@ -34,6 +34,7 @@ pub mod quarantine;
 mod rate;
 mod reader;
 mod rebuild;
+pub mod operation;
 pub mod release;
 mod release_routes;
 mod request;
@@ -49,7 +50,7 @@ mod value;
 
 pub use about::{About, SourceAbout};
 pub use caller::{Caller, Peer};
-pub use commands::Commands;
+pub use commands::{Commands, Terms};
 pub use edge::Edge;
 pub use error::ApiError;
 pub use listen::{FILE_NAME as URL_FILE_NAME, Listening, listen};

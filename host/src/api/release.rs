@@ -1,18 +1,19 @@
 //! Answers on revisions: what a rule's revisions are and how far, what one would change, who did what.
 
 use super::error::{ApiError, listed};
+use super::operation::{self, OperationAnswer};
 use super::reader::Reader;
 use super::rules::DataState;
 use super::value::Columns;
 use crate::clock;
-use crate::pipeline::sweep::{Work, work_key};
 use crate::registry::command::Command;
+use crate::registry::plan::{Plan, SourceHistory};
 use crate::registry::preview::{Compared, compare};
-use crate::registry::revision::{
-    AUDIT_PREFIX, AuditEntry, LabelPreview, OperationKind, OperationState, Preview, Release, Report,
-};
-use crate::registry::{Generation, Operation, Refusal, Revision};
-use crate::state::{Record, SHARDS, Slot, Table, split_entity_key};
+use crate::registry::revision::{AUDIT_PREFIX, AuditEntry, LabelPreview, Preview, Release, Report};
+use crate::registry::{Generation, Refusal, Revision};
+use crate::source::SourceError;
+use crate::source::files::holds;
+use crate::state::{Record, Slot, Table, split_entity_key};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -79,31 +80,6 @@ pub struct RevisionAnswer {
     pub previews: Vec<Preview>,
 }
 
-/// An operation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OperationAnswer {
-    /// Its number.
-    pub id: u64,
-    /// What it does.
-    pub kind: OperationKind,
-    /// Rule.
-    pub rule: String,
-    /// Revision.
-    pub revision: u32,
-    /// How far it is.
-    pub state: OperationState,
-    /// The commit with which it began.
-    pub commit: u64,
-    /// When that was, RFC 3339.
-    pub began: String,
-    /// When it ended, RFC 3339.
-    pub ended: Option<String>,
-    /// Keys done.
-    pub keys: u64,
-    /// Parts of the key space done, in percent.
-    pub percent: u8,
-}
-
 /// A preview with some of the keys.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PreviewAnswer {
@@ -140,7 +116,7 @@ pub struct Sample {
     pub before: BTreeMap<String, Value>,
     /// Labels of the other one.
     pub after: BTreeMap<String, Value>,
-    /// Its aggregates.
+    /// Its aggregates, those of the other one.
     pub aggregates: serde_json::Map<String, Value>,
 }
 
@@ -183,12 +159,14 @@ fn rule_is_known(reader: &Reader, rule: &str) -> Result<(), ApiError> {
 pub(super) fn one(reader: &Reader, revision: &Revision) -> Result<RevisionAnswer, ApiError> {
     let registry = &reader.registry;
     let (rule, number) = (&revision.rule, revision.number);
-    let data_state = match (reader.about.complete(), reader.positions.catching_up) {
+    let namespace = registry.generation_of(rule, number).and_then(|g| registry.namespace_of(g.namespace));
+    let behind = reader.positions.catching_up || namespace.is_some_and(|n| n.filling);
+    let data_state = match (reader.about.complete(), behind) {
         (false, _) => DataState::Approximate,
         (true, true) => DataState::CatchingUp,
         (true, false) => DataState::Exact,
     };
-    let run_state = match (reader.about.running, reader.positions.catching_up) {
+    let run_state = match (reader.about.running, behind) {
         (false, _) => RunState::Stopped,
         (true, true) => RunState::CatchingUp,
         (true, false) => RunState::Running,
@@ -214,39 +192,38 @@ pub(super) fn one(reader: &Reader, revision: &Revision) -> Result<RevisionAnswer
         why: revision.why.clone(),
         report: revision.report.clone(),
         retained_until: retained.map(|r| clock::rfc3339(r.until_us)),
-        operation: under_way.map(|o| operation_answer(reader, o)).transpose()?,
+        operation: under_way.map(|o| operation::one(reader, o)).transpose()?,
         previews: revision.previews.clone(),
     })
 }
 
-/// An operation by its number.
-pub(super) fn operation(reader: &Reader, id: u64) -> Result<OperationAnswer, ApiError> {
-    let found = reader.registry.operations.iter().find(|o| o.id == id);
-    operation_answer(reader, found.ok_or(ApiError::UnknownOperation(id))?)
+/// What a revision changes, and what history it needs.
+pub(super) fn plan(reader: &Reader, rule: &str, number: u32) -> Result<Plan, ApiError> {
+    let mut sources: BTreeMap<&str, u64> = BTreeMap::new();
+    for (partition, position) in &reader.positions.partitions {
+        *sources.entry(&partition.source).or_default() += position;
+    }
+    let sources = sources.into_iter().map(|(source, bytes)| SourceHistory {
+        source: source.to_owned(),
+        bytes,
+        complete: reader.about.sources.iter().all(|s| s.name != source || s.complete),
+    });
+    Ok(reader.registry.plan(rule, number, sources.collect())?)
 }
 
-fn operation_answer(reader: &Reader, operation: &Operation) -> Result<OperationAnswer, ApiError> {
-    let work: Option<Work> = match operation.state {
-        OperationState::Running => reader.fact(&work_key(operation.id), "the row of an operation")?,
-        _ => None,
-    };
-    let done = work.as_ref().map_or(0, Work::shards_done) * 100 / SHARDS;
-    Ok(OperationAnswer {
-        id: operation.id,
-        kind: operation.kind,
-        rule: operation.rule.clone(),
-        revision: operation.revision,
-        state: operation.state,
-        commit: operation.commit,
-        began: clock::rfc3339(operation.began_us),
-        ended: operation.ended_us.map(clock::rfc3339),
-        keys: work.as_ref().map_or(operation.keys, |w| w.keys),
-        percent: if operation.state == OperationState::Done {
-            100
-        } else {
-            u8::try_from(done).unwrap_or(100)
-        },
-    })
+/// Whether the sources still hold the history that a revision needs.
+pub(super) fn check_history(reader: &Reader, rule: &str, number: u32) -> Result<(), ApiError> {
+    if plan(reader, rule, number)?.history.is_none() || !reader.about.complete() {
+        return Ok(());
+    }
+    for (partition, position) in &reader.positions.partitions {
+        let gone = |error: SourceError| {
+            let (rule, why) = (rule.to_owned(), error.to_string());
+            Refusal::HistoryGone { rule, revision: number, why }
+        };
+        holds(&reader.about.folder, partition, *position).map_err(gone)?;
+    }
+    Ok(())
 }
 
 /// What activating a revision would change now, and the command that keeps it.
@@ -299,7 +276,8 @@ fn sample(
     let Some(record) = reader.view.get(shard, &key)? else { return Ok(None) };
     let Some((number, bytes)) = split_entity_key(&key) else { return Ok(None) };
     let Some(entity) = reader.registry.entities.get(usize::from(number)) else { return Ok(None) };
-    let namespace = reader.namespace(&live.rule)?;
+    let namespace = reader.registry.namespace_of(new.namespace);
+    let namespace = namespace.ok_or(ApiError::Damaged("the namespace of a prepared revision"))?;
     Ok(Some(Sample {
         key: entity.key.text(bytes),
         before: carried(live, &record),

@@ -5,6 +5,7 @@
 use super::caller::Caller;
 use super::commands::Commands;
 use super::error::ApiError;
+use super::operation;
 use super::reader::Reader;
 use super::release;
 use super::request::{JsonBody, Upload};
@@ -41,6 +42,9 @@ const REVISION: (u16, &str) = (404, "unknown-revision");
 const UNDER_WAY: (u16, &str) = (409, "operation-under-way");
 const NOT_READY: (u16, &str) = (409, "not-ready");
 const HISTORY: (u16, &str) = (409, "needs-history");
+const NONE: (u16, &str) = (409, "no-history");
+const GONE: (u16, &str) = (409, "history-gone");
+const ENTITY: (u16, &str) = (409, "entity-changed");
 const TAKEN: (u16, &str) = (409, "label-taken");
 const TOO_MANY: (u16, &str) = (409, "too-many-revisions");
 const MANAGED: (u16, &str) = (409, "managed-by-config");
@@ -72,6 +76,9 @@ fn reading() -> Vec<Route> {
             .named("planRevision", "What a revision changes against the live one, and what it needs.")
             .json::<Parts>(200)
             .refuses(&[RULE, REVISION]),
+        Route::get("/v1/operations", VIEWER, operations)
+            .named("listOperations", "Operations under way and the last ones that ended, the oldest first.")
+            .json::<Parts>(200),
         Route::get("/v1/operations/{id}", VIEWER, operation)
             .named("getOperation", "How far a prepare, or the telling of a switch, is.")
             .json::<Parts>(200)
@@ -93,11 +100,14 @@ fn writing() -> Vec<Route> {
             .json::<Parts>(201)
             .refuses(&[TOO_MANY, MANAGED, REFUSED, BUSY, STOPPING]),
         Route::post("/v1/rules/{rule}/revisions/{revision}/prepare", DEPLOYER, prepare)
-            .named("prepareRevision", "Evaluates all keys for a revision.")
+            .named("prepareRevision", "Reads the history of new aggregates, and evaluates all keys.")
             .query::<Why>()
             .json::<Parts>(200)
             .json::<Parts>(202)
-            .refuses(&[RULE, REVISION, UNDER_WAY, HISTORY, TOO_MANY, MANAGED, REFUSED, BUSY, STOPPING]),
+            .refuses(&[
+                RULE, REVISION, UNDER_WAY, HISTORY, NONE, GONE, ENTITY, TAKEN, TOO_MANY, MANAGED, REFUSED,
+                BUSY, STOPPING,
+            ]),
         Route::post("/v1/rules/{rule}/revisions/{revision}/cancel", DEPLOYER, cancel)
             .named("cancelRevision", "Drops what was prepared and never live.")
             .query::<Why>()
@@ -233,7 +243,8 @@ async fn push(
     .await?;
     let reader = api_after.reader()?;
     let revision = release::known(&reader, &done.rule, done.revision)?;
-    let (found, plan) = (release::one(&reader, revision)?, reader.registry.plan(&done.rule, done.revision)?);
+    let found = release::one(&reader, revision)?;
+    let plan = release::plan(&reader, &done.rule, done.revision)?;
     let status = if done.changed { StatusCode::CREATED } else { StatusCode::OK };
     with_status(status, &object!({ "created": done.changed, "revision": found, "plan": plan }))
 }
@@ -255,7 +266,7 @@ async fn plan(State(api): Shared, path: Named<(String, u32)>) -> Answer {
     let Path((rule, number)) = path?;
     answer(&api, move |reader| {
         release::known(reader, &rule, number)?;
-        Ok(reader.registry.plan(&rule, number)?)
+        release::plan(reader, &rule, number)
     })
     .await
 }
@@ -270,6 +281,9 @@ async fn prepare(State(api): Shared, sender: From, path: Named<(String, u32)>, w
     let done = apart(&api, asker, move |work| {
         let revision = release::known(&work.reader, &rule, number)?;
         let prepared = work.reader.registry.generation_of(&rule, number).is_some();
+        if !prepared {
+            release::check_history(&work.reader, &rule, number)?;
+        }
         let code = (!prepared).then(|| code(&work.reader, revision, &revision.given)).transpose()?;
         work.submit(Command::Prepare { rule, revision: number }, code.map(|c| c.code()))
     })
@@ -385,5 +399,10 @@ async fn audit(State(api): Shared, query: Asked<AuditQuery>) -> Answer {
 
 async fn operation(State(api): Shared, path: Named<u64>) -> Answer {
     let Path(id) = path?;
-    answer(&api, move |reader| release::operation(reader, id)).await
+    answer(&api, move |reader| operation::by_number(reader, id)).await
+}
+
+async fn operations(State(api): Shared) -> Answer {
+    answer(&api, |reader| Ok(object!({ "commit": reader.commit(), "operations": operation::all(reader)? })))
+        .await
 }

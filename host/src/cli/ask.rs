@@ -3,7 +3,7 @@
 
 use super::place::{Place, PlaceArgs, Remote};
 use crate::api::access::AccessFile;
-use crate::api::{self, About, Api, Commands, Peer};
+use crate::api::{self, About, Api, Commands, Peer, Terms};
 use crate::clock;
 use crate::config::Config;
 use crate::pipeline::parts::SharedView;
@@ -193,9 +193,15 @@ fn stopped(config: &Config, dir: &Path) -> anyhow::Result<Way> {
     let shared = SharedView::new(view);
     let registry = &config.registry;
     let audience = Audience::of(config.sinks.values().map(|sink| sink.deliver()));
-    let how = (registry.manage, registry.grace_us(), audience);
-    let commands = Commands::stopped(writer, shared.clone(), how);
     let about = About::new(config, &owned, false);
+    let incomplete = about.sources.iter().filter(|source| !source.complete);
+    let terms = Terms {
+        manage: registry.manage,
+        grace_us: registry.grace_us(),
+        audience,
+        incomplete: incomplete.map(|source| source.name.clone()).collect(),
+    };
+    let commands = Commands::stopped(writer, shared.clone(), terms);
     let api = Api::with(shared, about, AccessFile::open(dir)?, &config.http).with_commands(commands);
     Ok(Way::Stopped { routes: TowerToHyperService::new(api::router(Arc::new(api))), _dir: owned })
 }

@@ -77,8 +77,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let mut stats = serde_json::Value::Null;
     let bad_before = engine.pipeline.status().bad_images;
     let mut bad = 0;
+    let mut said = 0;
     let mut show = |pipeline: &Pipeline| {
         progress.show(pipeline);
+        for given_up in pipeline.given_up.iter().skip(said) {
+            eprintln!("retag: {given_up}");
+            said += 1;
+        }
         if args.stats {
             stats = pipeline.stats();
             if let Some(object) = stats.as_object_mut() {

@@ -9,13 +9,12 @@ use super::quarantine;
 use super::rows::{self, Cursors, Positions, Scope, Totals};
 use super::shard::ShardOutput;
 use super::sweep::{SWEEP, Sweep, Work};
-use super::worker::{Applied, Counters, SeenId};
+use super::worker::{Applied, Counters, IdLists};
 use crate::label::outbox::{self, Place};
 use crate::registry::command::Command;
 use crate::registry::{META_KEY, Registry};
 use crate::state::{Commit, StoreError, Table, View};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
 
 /// How far ahead timers are held in memory, in µs.
 const TIMERS_AHEAD: i64 = 3_600_000_000;
@@ -36,8 +35,8 @@ pub struct Book {
     pub cursors: Cursors,
     /// Counters.
     pub totals: Totals,
-    /// Per (rule, table of the plan): images and bad ones since start.
-    pub(super) fits: BTreeMap<(usize, usize), (u64, u64)>,
+    /// Per (namespace, table): images and bad ones since start.
+    pub(super) fits: BTreeMap<(u32, String), (u64, u64)>,
     /// Per rule: code and message of the last bad image since start.
     pub(super) last_bad: BTreeMap<String, (&'static str, String)>,
     /// The registry as of the last assembled commit.
@@ -48,8 +47,8 @@ pub struct Book {
     pub(super) works: Vec<Work>,
     /// Rows of timers whose generation is gone.
     dead_timers: Vec<Vec<u8>>,
-    /// Ids of the open cycle, by worker.
-    pub(super) ids: Vec<Arc<Vec<SeenId>>>,
+    /// Ids of the open cycle, by worker: of the stream, of the lane.
+    pub(super) ids: (IdLists, IdLists),
     /// Nanoseconds by stage.
     pub stage_ns: BTreeMap<&'static str, u64>,
     /// Entries of the quarantine, oldest first.
@@ -99,7 +98,7 @@ impl Book {
             dead_timers: Vec::new(),
             registry,
             sweep: if live { read(view, SWEEP)? } else { None },
-            ids: Vec::new(),
+            ids: Default::default(),
             stage_ns: BTreeMap::new(),
             quarantine,
             outbox,
@@ -256,19 +255,26 @@ impl Book {
         let totals = &mut self.totals;
         totals.changes += counters.changes;
         totals.resent += counters.resent;
-        totals.images += counters.images;
-        totals.null_keys += counters.null_keys;
-        for (of, (images, bad)) in &counters.fits {
-            let fits = self.fits.entry(*of).or_default();
-            *fits = (fits.0 + images, fits.1 + bad);
-        }
-        totals.bad_images += counters.fits.values().map(|(_, bad)| bad).sum::<u64>();
         for (reason, n) in &counters.skipped {
             *totals.skipped.entry(format!("{reason:?}").to_lowercase()).or_default() += n;
         }
         for (table, n) in &counters.tables {
             let name = tables.get(*table as usize).cloned().unwrap_or_default();
             *totals.tables.entry(name).or_default() += n;
+        }
+        self.count_images(counters, tables);
+    }
+
+    /// Counts what rules were given, of the stream or of the lane.
+    pub(super) fn count_images(&mut self, counters: &Counters, tables: &[String]) {
+        let totals = &mut self.totals;
+        totals.images += counters.images;
+        totals.null_keys += counters.null_keys;
+        for ((namespace, table), (images, bad)) in &counters.fits {
+            let name = tables.get(*table).cloned().unwrap_or_default();
+            let fits = self.fits.entry((*namespace, name)).or_default();
+            *fits = (fits.0 + images, fits.1 + bad);
+            totals.bad_images += bad;
         }
         counters.stage_ns.iter().for_each(|(stage, ns)| *self.stage_ns.entry(stage).or_default() += ns);
     }
@@ -317,9 +323,7 @@ impl Pipeline {
         let dead = std::mem::take(&mut book.dead_timers).into_iter();
         commit.rows.extend(dead.map(|row| (Table::Timers, row, None)));
         book.clear_delivered(delivered.unwrap_or(Place { commit: u64::MAX, index: 0 }), &mut commit);
-        let plan = self.program.sources.first().map(|s| s.plan.clone()).unwrap_or_default();
-        let tables: Vec<String> = plan.tables.iter().map(|t| t.table.clone()).collect();
-        book.count(&cycle.counters(), &tables);
+        book.count(&cycle.counters(false), &self.program.tables());
         self.note_ids(cycle, &mut commit);
         for bad in cycle.published.iter().filter_map(|p| p.quarantine.last()) {
             self.book.last_bad.insert(bad.rule.clone(), (bad.code, bad.message.clone()));
@@ -330,10 +334,10 @@ impl Pipeline {
     }
 
     fn note_ids(&mut self, cycle: &mut Cycle, commit: &mut Commit) {
-        for (log, ts) in cycle.published.iter().flat_map(|p| &p.latest_ts) {
+        for (log, ts) in cycle.published.iter().flat_map(|p| &p.live.latest_ts) {
             self.ledger.entered(*log, *ts);
         }
-        self.book.ids.clear();
+        self.book.ids = Default::default();
         if cycle.ledger_rows.is_empty() {
             return;
         }

@@ -7,6 +7,7 @@
 use super::coordinator::Pipeline;
 use super::cycle::{Cycle, Phase};
 use super::failure::Failure;
+use super::lane::lane_rows;
 use super::message::{Address, Envelope, Message};
 use super::program::Code;
 use super::shard::ShardOutput;
@@ -108,6 +109,11 @@ impl Commands {
         self.waiting.push_back(submitted);
     }
 
+    /// Before all others; what the engine itself asks for is not counted.
+    pub(super) fn push_first(&mut self, submitted: Submitted) {
+        self.waiting.push_front(submitted);
+    }
+
     /// The commit in flight is durable.
     pub(super) fn durable(&mut self) {
         if let Some((submitted, done)) = self.carried.take() {
@@ -145,12 +151,15 @@ impl Pipeline {
 
     fn carry_out(&mut self, submitted: Submitted, now: i64, out: &mut Vec<Envelope>) -> Result<(), Failure> {
         let (commit, now) = self.book.next(self.view.commit(), now);
+        let positions: Vec<u64> = self.partitions.iter().map(|p| p.applied).collect();
         let facts = Facts {
             commit,
             now,
             view: &self.view,
             grace_us: self.settings.grace_us,
             audience: self.audience,
+            positions: &positions,
+            incomplete: &self.incomplete,
         };
         let mut registry = self.book.registry.clone();
         let effect = match registry.execute(&submitted.command, &submitted.asker, &facts) {
@@ -164,24 +173,27 @@ impl Pipeline {
                 return Ok(());
             }
         };
-        let Some(program) = self.program.with_generations(&registry, submitted.code.as_ref()) else {
+        let Some(program) = self.program.with(&registry, submitted.code.as_ref()) else {
             submitted.answer(Err(Refusal::Internal("a command without the code that it needs".into())));
             return Ok(());
         };
         let ended = self.book.take_registry(registry)?;
         let Effect { rows, dropped, done, switched } = effect;
+        if let Command::GiveUp { rule, why, .. } = &submitted.command {
+            self.given_up.push(format!("{rule}@{} was given up: {why}", done.revision));
+        }
         self.book.begin(self.view.commit(), now);
         let output = ShardOutput { transitions: switched.into_iter().collect(), ..ShardOutput::default() };
         let mut commit = self.assemble(&mut Cycle::new(self.settings.workers), vec![output]);
         commit.rows.extend(rows.into_iter().map(|(key, row)| (Table::Meta, key, row)));
-        commit.rows.extend(ended.into_iter().map(|id| (Table::Meta, work_key(id), None)));
+        for operation in ended {
+            commit.rows.push((Table::Meta, work_key(operation), None));
+            commit.rows.extend(lane_rows(&self.view, operation)?);
+        }
         commit.drop_spaces.clone_from(&dropped);
         self.program = Arc::new(program);
-        let dropped = Arc::new(dropped);
-        for worker in 0..self.settings.workers {
-            let (program, dropped) = (self.program.clone(), dropped.clone());
-            out.push(Message::Program { program, dropped }.to(Address::Worker(worker)));
-        }
+        self.next_lane()?;
+        self.tell_workers(&dropped, out);
         self.commands.carried = Some((submitted, done));
         self.in_flight = true;
         out.push(Message::Commit(Box::new(commit)).to(Address::Committer));

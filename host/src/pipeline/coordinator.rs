@@ -10,13 +10,15 @@ use super::command::Commands;
 use super::cycle::{Cycle, Phase};
 use super::failure::Failure;
 use super::forms;
+use super::lane::LaneRun;
 use super::ledger::Ledger;
 use super::message::{Actor, Address, Envelope, Message};
 use super::program::Program;
 use super::reading::PartitionRun;
 use super::shard::{ShardOutput, ShardTask};
 use super::sweep::SliceRun;
-use super::worker::{ApplyTask, IdTask, restarted_log};
+use super::track::restarted_log;
+use super::worker::{ApplyTask, IdTask};
 use crate::label::Cause;
 use crate::label::outbox::Place;
 use crate::registry::command::Audience;
@@ -94,6 +96,8 @@ pub struct Pipeline {
     pub(super) slice: Option<SliceRun>,
     /// The next commit is a slice's, where there is one to do.
     pub(super) slice_turn: bool,
+    /// History that is read beside the stream.
+    pub(super) lane: Option<LaneRun>,
     /// No more input: why.
     pub(super) stopping: Option<Result<(), Failure>>,
     outcome: Option<Result<(), Failure>>,
@@ -103,8 +107,12 @@ pub struct Pipeline {
     abandon: bool,
     /// Where the configuration says otherwise than what runs, in words.
     pub drift: Vec<String>,
+    /// Revisions that were given up since the start, in words.
+    pub given_up: Vec<String>,
     /// Who hears of a switch.
     pub(super) audience: Audience,
+    /// Sources that do not hold their whole history.
+    pub(super) incomplete: Vec<String>,
 }
 
 /// Most bytes of an open cycle that a stop still commits.
@@ -155,13 +163,16 @@ impl Pipeline {
             commands: Commands::default(),
             slice: None,
             slice_turn: false,
+            lane: None,
             stopping: None,
             outcome: None,
             wake: false,
             changes_at_start,
             abandon: false,
             drift: Vec::new(),
+            given_up: Vec::new(),
             audience: Audience::default(),
+            incomplete: Vec::new(),
         }
     }
 
@@ -208,7 +219,17 @@ impl Pipeline {
     fn take(&mut self, message: Message, now: i64, out: &mut Vec<Envelope>) -> Result<(), Failure> {
         match message {
             Message::Block(block) => self.block(block),
-            Message::Decoded(report) => self.cycle.report(report),
+            Message::BlockAgain { operation, partition, block } => {
+                self.block_again(operation, partition, block);
+            }
+            Message::Decoded(report) => {
+                if let Some((form, _)) = report.form.filter(|_| report.lane)
+                    && let Some(why) = self.lane_form(report.partition, form)
+                {
+                    self.cycle.lane_fault.get_or_insert(why);
+                }
+                self.cycle.report(report);
+            }
             Message::Published(published) => {
                 self.cycle.published.push(*published);
                 self.cycle.waiting -= 1;
@@ -216,11 +237,10 @@ impl Pipeline {
                     self.enter(out)?;
                 }
             }
-            Message::Entered { mut duplicates, ids } => {
+            Message::Entered { mut duplicates, ids, lane_ids } => {
                 self.cycle.duplicates.append(&mut duplicates);
-                if !ids.is_empty() {
-                    self.cycle.ledger_rows.push(ids);
-                }
+                self.cycle.ledger_rows.extend(Some(ids).filter(|ids| !ids.is_empty()));
+                self.cycle.lane_rows.extend(Some(lane_ids).filter(|ids| !ids.is_empty()));
                 self.cycle.waiting -= 1;
                 if self.cycle.waiting == 0 {
                     self.entered(now, out)?;
@@ -228,6 +248,7 @@ impl Pipeline {
             }
             Message::Applied(applied) => {
                 self.book.applied(&applied, self.settings.memory_max_bytes)?;
+                self.spare_memory();
                 if self.slice.is_some() {
                     self.sliced(*applied, out);
                     return Ok(());
@@ -235,7 +256,7 @@ impl Pipeline {
                 self.outputs.extend(applied.shards);
                 self.cycle.waiting -= 1;
                 if self.cycle.waiting == 0 {
-                    self.commit(out);
+                    self.commit(out)?;
                 }
             }
             Message::Durable(view) => {
@@ -282,7 +303,7 @@ impl Pipeline {
         if self.book.sweep.is_some() {
             // Told to stop, the sweep waits as it is; nothing else may be evaluated before it is done.
             if self.stopping.is_none() {
-                self.sweep_on(now, out);
+                self.sweep_on(now, out)?;
             }
             self.deliver(out);
             self.finish(out);
@@ -291,13 +312,16 @@ impl Pipeline {
         if self.abandon && self.cycle.decoding() == 0 {
             self.abandon = false;
             self.cycle = Cycle::new(self.settings.workers);
-            out.extend((0..self.settings.workers).map(|w| Message::Discard.to(Address::Worker(w))));
+            self.discard(out);
         }
+        self.settle_faults(out);
         self.obey(now, out)?;
         if self.commands.is_empty() {
             self.hand_out(out);
+            self.hand_out_lane(out);
         }
         self.read_on(out);
+        self.read_lane(out);
         if self.is_idle() {
             let close = self.cycle.decoding() == 0 && self.should_close(now);
             let slice = self.wants_slice();
@@ -323,9 +347,9 @@ impl Pipeline {
     }
 
     /// Does the next slices of a sweep; sources wait.
-    fn sweep_on(&mut self, now: i64, out: &mut Vec<Envelope>) {
+    fn sweep_on(&mut self, now: i64, out: &mut Vec<Envelope>) -> Result<(), Failure> {
         let idle = self.cycle.phase == Phase::Collect && !self.in_flight;
-        let Some(sweep) = self.book.sweep.as_ref().filter(|_| idle) else { return };
+        let Some(sweep) = self.book.sweep.as_ref().filter(|_| idle) else { return Ok(()) };
         let slices = sweep.slices(self.settings.sweep_keys);
         let mut tasks: BTreeMap<usize, Vec<ShardTask>> = BTreeMap::new();
         for (shard, slice) in slices {
@@ -333,11 +357,13 @@ impl Pipeline {
             tasks.entry(shard % self.settings.workers).or_default().push(task);
         }
         let (commit, now) = self.book.begin(self.view.commit(), now);
-        self.hand_tasks(tasks, (commit, now), out);
+        self.hand_tasks(tasks, (commit, now), out)
     }
 
     pub(super) fn full(&self) -> bool {
-        self.cycle.bytes >= self.settings.cycle_bytes_max || !self.cycle.refusals.is_empty()
+        self.cycle.bytes >= self.settings.cycle_bytes_max
+            || !self.cycle.refusals.is_empty()
+            || self.cycle.lane_fault.is_some()
     }
 
     fn should_close(&self, now: i64) -> bool {
@@ -381,33 +407,47 @@ impl Pipeline {
             }));
         }
         self.held.clear();
-        out.extend((0..self.settings.workers).map(|w| Message::Discard.to(Address::Worker(w))));
+        self.discard(out);
         self.again(out);
     }
 
-    fn again(&mut self, out: &mut Vec<Envelope>) {
+    pub(super) fn again(&mut self, out: &mut Vec<Envelope>) {
         let tasks = self.cycle.again();
-        let bytes = std::mem::take(&mut self.cycle.bytes);
+        let bytes = (self.cycle.bytes, self.cycle.lane_bytes);
         self.cycle = Cycle::new(self.settings.workers);
         for task in tasks {
             let worker = self.cycle.admit(task.clone());
             out.push(Message::Decode(task).to(Address::Worker(worker)));
         }
-        self.cycle.bytes = bytes; // the cycle stays full: nothing is added to it
+        (self.cycle.bytes, self.cycle.lane_bytes) = bytes; // the cycle stays full: nothing is added to it
     }
 
     /// All workers have handed over: do the rules fit, and were ids sent twice?
     fn enter(&mut self, out: &mut Vec<Envelope>) -> Result<(), Failure> {
-        self.check_fits()?;
-        let ids: Vec<_> = self.cycle.published.iter_mut().map(|p| std::mem::take(&mut p.ids)).collect();
-        self.book.ids.clone_from(&ids);
-        let owners = self.settings.workers;
-        self.all(Phase::Enter, out, |owner| Message::Enter(IdTask { ids: ids.clone(), owner, owners }));
+        let misfits = self.check_fits()?;
+        if !misfits.is_empty() && self.stopping.is_none() {
+            self.give_back(misfits, out);
+            return Ok(());
+        }
+        let published = self.cycle.published.iter_mut();
+        let taken = published.map(|p| (std::mem::take(&mut p.live.ids), std::mem::take(&mut p.lane.ids)));
+        self.book.ids = taken.unzip();
+        self.hand_ids(Phase::Enter, Message::Enter, out);
         Ok(())
+    }
+
+    fn hand_ids(&mut self, phase: Phase, message: fn(IdTask) -> Message, out: &mut Vec<Envelope>) {
+        let ((ids, lane_ids), owners) = (self.book.ids.clone(), self.settings.workers);
+        let task = |owner| IdTask { ids: ids.clone(), lane_ids: lane_ids.clone(), owner, owners };
+        self.all(phase, out, |owner| message(task(owner)));
     }
 
     fn entered(&mut self, now: i64, out: &mut Vec<Envelope>) -> Result<(), Failure> {
         if self.cycle.phase == Phase::Withdraw {
+            if let Some(why) = self.cycle.lane_fault.take() {
+                self.halt_lane(why);
+                self.drop_lane_blocks();
+            }
             if self.cycle.refusals.is_empty() {
                 self.again(out)
             } else {
@@ -420,13 +460,16 @@ impl Pipeline {
         }
         for duplicate in self.cycle.duplicates.iter().filter(|d| d.restarted) {
             let refusal = restarted_log(duplicate.position, "");
+            if duplicate.lane {
+                self.cycle.lane_fault.get_or_insert_with(|| refusal.message.clone());
+                continue;
+            }
             let first = self.cycle.refusals.entry(duplicate.partition).or_insert_with(|| refusal.clone());
             if refusal.position < first.position {
                 *first = refusal;
             }
         }
-        let (ids, owners) = (self.book.ids.clone(), self.settings.workers);
-        self.all(Phase::Withdraw, out, |owner| Message::Withdraw(IdTask { ids: ids.clone(), owner, owners }));
+        self.hand_ids(Phase::Withdraw, Message::Withdraw, out);
         Ok(())
     }
 
@@ -454,8 +497,7 @@ impl Pipeline {
                 tasks.entry(shard % self.settings.workers).or_default().push(task);
             }
         }
-        self.hand_tasks(tasks, (commit, now), out);
-        Ok(())
+        self.hand_tasks(tasks, (commit, now), out)
     }
 
     fn hand_tasks(
@@ -463,7 +505,7 @@ impl Pipeline {
         tasks: BTreeMap<usize, Vec<ShardTask>>,
         (commit, now): (u64, i64),
         out: &mut Vec<Envelope>,
-    ) {
+    ) -> Result<(), Failure> {
         let causes = Arc::new(vec![self.cause(); self.program.rules.len()]);
         let tellings = self.tellings();
         self.cycle.phase = Phase::Apply;
@@ -474,8 +516,9 @@ impl Pipeline {
             out.push(Message::Apply(Box::new(task)).to(Address::Worker(worker)));
         }
         if self.cycle.waiting == 0 {
-            self.commit(out);
+            return self.commit(out);
         }
+        Ok(())
     }
 
     /// A rule is in catch-up until every partition has reached the end that it had at first.
@@ -484,17 +527,20 @@ impl Pipeline {
         if behind { Cause::Catchup } else { Cause::Change }
     }
 
-    fn commit(&mut self, out: &mut Vec<Envelope>) {
-        for (partition, end) in self.cycle.ends() {
+    fn commit(&mut self, out: &mut Vec<Envelope>) -> Result<(), Failure> {
+        for (partition, end) in self.cycle.ends(false) {
             if let Some(run) = self.partitions.get_mut(partition) {
                 run.applied = end;
             }
         }
         let mut cycle = std::mem::replace(&mut self.cycle, Cycle::new(self.settings.workers));
         let outputs = std::mem::take(&mut self.outputs);
-        let commit = self.assemble(&mut cycle, outputs);
+        self.advance_lane(&cycle);
+        let mut commit = self.assemble(&mut cycle, outputs);
+        self.store_lane(&mut cycle, &mut commit, out)?;
         self.in_flight = true;
         out.push(Message::Commit(Box::new(commit)).to(Address::Committer));
+        Ok(())
     }
 
     fn deliver(&mut self, out: &mut Vec<Envelope>) {

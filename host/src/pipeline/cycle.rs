@@ -35,6 +35,10 @@ pub(super) struct Cycle {
     /// Answers still to come in the phases behind `Collect`.
     pub(super) waiting: usize,
     pub(super) bytes: u64,
+    /// Bytes of blocks of the lane.
+    pub(super) lane_bytes: u64,
+    /// Why the lane cannot go on.
+    pub(super) lane_fault: Option<String>,
     /// The first refused message of each partition.
     pub(super) refusals: BTreeMap<usize, Refusal>,
     /// Forms of the ids, by block.
@@ -43,6 +47,8 @@ pub(super) struct Cycle {
     pub(super) duplicates: Vec<Duplicate>,
     /// The ids of the cycle as the ledger stores them, one piece per owner that has some.
     pub(super) ledger_rows: Vec<Vec<u8>>,
+    /// The same of the lane.
+    pub(super) lane_rows: Vec<Vec<u8>>,
 }
 
 impl Cycle {
@@ -53,17 +59,20 @@ impl Cycle {
             busy: vec![0; workers],
             waiting: 0,
             bytes: 0,
+            lane_bytes: 0,
+            lane_fault: None,
             refusals: BTreeMap::new(),
             forms: Vec::new(),
             published: Vec::new(),
             duplicates: Vec::new(),
             ledger_rows: Vec::new(),
+            lane_rows: Vec::new(),
         }
     }
 
     /// Takes a block in; returns the worker that gets it.
     pub(super) fn admit(&mut self, task: DecodeTask) -> usize {
-        self.bytes += task.block.bytes.len() as u64;
+        *(if task.lane { &mut self.lane_bytes } else { &mut self.bytes }) += task.block.bytes.len() as u64;
         self.tasks.push(task);
         self.least_busy()
     }
@@ -81,6 +90,11 @@ impl Cycle {
     pub(super) fn report(&mut self, report: BlockReport) {
         if let Some(busy) = self.busy.get_mut(report.worker) {
             *busy = busy.saturating_sub(1);
+        }
+        if report.lane {
+            let why = report.refusal.map(|r| format!("{}: at byte {}: {}", r.code, r.position, r.message));
+            self.lane_fault = self.lane_fault.take().or(why);
+            return;
         }
         self.forms.extend(report.form.map(|form| SeenForm::new(report.partition, form)));
         if let Some(refusal) = report.refusal {
@@ -106,7 +120,8 @@ impl Cycle {
         let mut again = Vec::new();
         for mut task in std::mem::take(&mut self.tasks) {
             let block = &task.block;
-            if let Some(refusal) = self.refusals.get(&block.partition) {
+            let refusal = self.refusals.get(&block.partition).filter(|_| !task.lane);
+            if let Some(refusal) = refusal {
                 if refusal.position <= block.start {
                     continue;
                 }
@@ -114,7 +129,9 @@ impl Cycle {
             }
             let mut skip: Vec<u64> = task.skip.to_vec();
             let mine = |d: &&Duplicate| {
-                d.partition == block.partition && (block.start..block.end()).contains(&d.position)
+                d.lane == task.lane
+                    && d.partition == block.partition
+                    && (block.start..block.end()).contains(&d.position)
             };
             skip.extend(self.duplicates.iter().filter(mine).map(|d| d.position));
             skip.sort_unstable();
@@ -125,10 +142,10 @@ impl Cycle {
         again
     }
 
-    /// Position behind the last decoded byte of each partition in this cycle.
-    pub(super) fn ends(&self) -> BTreeMap<usize, u64> {
+    /// Position behind the last decoded byte of each partition in this cycle, of the stream or of the lane.
+    pub(super) fn ends(&self, lane: bool) -> BTreeMap<usize, u64> {
         let mut ends = BTreeMap::new();
-        for task in &self.tasks {
+        for task in self.tasks.iter().filter(|task| task.lane == lane) {
             let end = task.cut.map_or(task.block.end(), |cut| cut.min(task.block.end()));
             let last = ends.entry(task.block.partition).or_insert(end);
             *last = end.max(*last);
@@ -136,17 +153,17 @@ impl Cycle {
         ends
     }
 
-    /// All workers' counters.
-    pub(super) fn counters(&self) -> Counters {
+    /// All workers' counters, of the stream or of the lane.
+    pub(super) fn counters(&self, lane: bool) -> Counters {
         let mut all = Counters::default();
-        self.published.iter().for_each(|p| all.add(&p.counters));
+        self.published.iter().for_each(|p| all.add(&p.met(lane).counters));
         all
     }
 }
 
-/// A block that nothing is cut from.
-pub(super) fn whole(block: Block) -> DecodeTask {
-    DecodeTask { block, cut: None, skip: Arc::default() }
+/// A block of the stream or of the lane that nothing is cut from.
+pub(super) fn whole(block: Block, lane: bool) -> DecodeTask {
+    DecodeTask { lane, block, cut: None, skip: Arc::default() }
 }
 
 #[cfg(test)]
@@ -154,7 +171,7 @@ mod tests {
     use super::*;
 
     fn block(partition: usize, start: u64, length: usize) -> DecodeTask {
-        whole(Block { partition, start, bytes: Arc::new(vec![b'x'; length]), at_end: false })
+        whole(Block { partition, start, bytes: Arc::new(vec![b'x'; length]), at_end: false }, false)
     }
 
     fn refusal(position: u64) -> Refusal {
@@ -169,7 +186,7 @@ mod tests {
         }
         cycle.refusals.insert(0, refusal(15));
         cycle.tasks = cycle.again();
-        assert_eq!(cycle.ends(), BTreeMap::from([(0, 15), (1, 10)]));
+        assert_eq!(cycle.ends(false), BTreeMap::from([(0, 15), (1, 10)]));
         assert_eq!(cycle.tasks.len(), 3);
     }
 
@@ -178,9 +195,10 @@ mod tests {
         let mut cycle = Cycle::new(1);
         cycle.admit(block(0, 0, 10));
         cycle.admit(block(1, 0, 10));
-        cycle.duplicates = vec![Duplicate { partition: 1, position: 4, restarted: false }];
+        cycle.admit(DecodeTask { lane: true, ..block(1, 0, 10) });
+        cycle.duplicates = vec![Duplicate { partition: 1, position: 4, lane: false, restarted: false }];
         let again = cycle.again();
-        assert!(again[0].skip.is_empty());
+        assert!(again[0].skip.is_empty() && again[2].skip.is_empty());
         assert_eq!(*again[1].skip, [4]);
     }
 }

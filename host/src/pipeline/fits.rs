@@ -1,43 +1,57 @@
-//! Whether rules fit what they are given: better to stop than to hold no sums.
+//! Whether rules fit what they are given: better to stop than to hold no sums. A namespace that is not live is given up
+//! instead.
 
 use super::coordinator::Pipeline;
 use super::failure::Failure;
 use crate::rule::COLUMN_ABSENT;
+use std::collections::BTreeMap;
 
 impl Pipeline {
-    /// A rule that refuses most of what it is given does not fit its tables: better to stop than to hold no sums.
-    pub(super) fn check_fits(&self) -> Result<(), Failure> {
-        for ((rule, table), (images, bad)) in self.cycle.counters().fits {
-            let before = self.book.fits.get(&(rule, table)).copied().unwrap_or_default();
-            let (images, bad) = (images + before.0, bad + before.1);
+    /// A rule that refuses most of what it is given does not fit its tables: better to stop than to hold no sums. Gives
+    /// the namespaces that are not live and do not fit, with the reason.
+    pub(super) fn check_fits(&self) -> Result<BTreeMap<u32, String>, Failure> {
+        let mut misfits = BTreeMap::new();
+        for ((namespace, table), (images, bad)) in self.fits_of_cycle() {
             if images < 100 || bad * 2 <= images {
                 continue;
             }
-            let rule = self.rule_name(rule);
+            let (rule, is_live) = self.rule_of(namespace);
             let of_cycle = self.cycle.published.iter().flat_map(|p| &p.quarantine).rfind(|b| b.rule == rule);
             let of_cycle = of_cycle.map(|b| (b.code, b.message.clone()));
             let last = of_cycle.or_else(|| self.book.last_bad.get(&rule).cloned());
             let (code, message) = last.unwrap_or_default();
-            return Err(Failure::BadImages {
-                table: self.table_name(table),
-                rule,
-                images,
-                bad,
-                code,
-                message,
-            });
+            if !is_live && self.book.registry.can_give_up(namespace) {
+                let why =
+                    format!("rule-does-not-fit: {bad} of {images} images of {table} with {code}: {message}");
+                misfits.insert(namespace, why);
+                continue;
+            }
+            return Err(Failure::BadImages { rule, table, images, bad, code, message });
         }
-        Ok(())
+        Ok(misfits)
     }
 
-    fn rule_name(&self, rule: usize) -> String {
-        self.program.rules.get(rule).map_or_else(String::new, |r| r.name.clone())
+    /// Images and bad ones since start, the open cycle's too, of what the cycle has.
+    fn fits_of_cycle(&self) -> BTreeMap<(u32, String), (u64, u64)> {
+        let mut all: BTreeMap<(u32, String), (u64, u64)> = BTreeMap::new();
+        let lane = self.lane().map(|lane| lane.program);
+        let tracks = [(false, Some(self.program.clone())), (true, lane)];
+        for (lane, program) in tracks {
+            let Some(tables) = program.map(|p| p.tables()) else { continue };
+            for ((namespace, table), (images, bad)) in self.cycle.counters(lane).fits {
+                let key = (namespace, tables.get(table).cloned().unwrap_or_default());
+                let before = self.book.fits.get(&key).copied().unwrap_or_default();
+                let fits = all.entry(key).or_insert(before);
+                *fits = (fits.0 + images, fits.1 + bad);
+            }
+        }
+        all
     }
 
-    /// The tables are the same for all sources.
-    fn table_name(&self, table: usize) -> String {
-        let plan = self.program.sources.first().and_then(|s| s.plan.tables.get(table));
-        plan.map_or_else(String::new, |t| t.table.clone())
+    /// Name of the rule of a namespace, and whether it is live there.
+    fn rule_of(&self, namespace: u32) -> (String, bool) {
+        let rule = self.program.rules.iter().find(|r| r.namespace == namespace);
+        rule.map_or((String::new(), false), |r| (r.name.clone(), r.is_live()))
     }
 
     /// At the end of the sources every rule must have seen at least one of its tables.
@@ -46,7 +60,7 @@ impl Pipeline {
         if self.book.totals.changes == 0 {
             return Ok(()); // an empty log says nothing about a rule
         }
-        for rule in &self.program.rules {
+        for rule in self.program.rules.iter().filter(|rule| rule.is_live()) {
             let mut tables = rule.compiled.manifest.tables.iter().map(|t| t.table.as_str());
             if !tables.clone().any(|table| seen.contains_key(table)) {
                 let tables: Vec<&str> = tables.by_ref().collect();
@@ -58,14 +72,14 @@ impl Pipeline {
 
     /// At the end of the sources a rule that could read no image of a table at all does not fit it.
     pub(super) fn check_none_fit(&self) -> Result<(), Failure> {
-        for ((rule, table), (images, bad)) in &self.book.fits {
-            let rule = self.rule_name(*rule);
+        for ((namespace, table), (images, bad)) in &self.book.fits {
+            let (rule, is_live) = self.rule_of(*namespace);
             let Some((code, message)) = self.book.last_bad.get(&rule) else { continue };
-            if images != bad || *code != COLUMN_ABSENT {
+            if images != bad || *code != COLUMN_ABSENT || !is_live {
                 continue;
             }
-            let table = self.table_name(*table);
-            return Err(Failure::NoneFit { rule, table, images: *images, message: message.clone() });
+            let (table, message) = (table.clone(), message.clone());
+            return Err(Failure::NoneFit { rule, table, images: *images, message });
         }
         Ok(())
     }

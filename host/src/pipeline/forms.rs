@@ -24,12 +24,16 @@ pub(super) struct SeenForm {
 
 impl SeenForm {
     pub(super) fn new(partition: usize, (form, position): (IdForm, u64)) -> Self {
-        let form = match form {
-            IdForm::Gtid => "gtid",
-            IdForm::Position => "position",
-            IdForm::None => NONE,
-        };
-        Self { partition, position, form }
+        Self { partition, position, form: name(form) }
+    }
+}
+
+/// The name that a form is stored by.
+pub(super) fn name(form: IdForm) -> &'static str {
+    match form {
+        IdForm::Gtid => "gtid",
+        IdForm::Position => "position",
+        IdForm::None => NONE,
     }
 }
 

@@ -12,6 +12,7 @@ use crate::rule::{Contributions, Mapper};
 use crate::source::Block;
 use crate::state::{key_hash, shard_of};
 use retag_abi::contribution::{KeyEntry, Record};
+use std::collections::BTreeMap;
 
 /// The map side of one worker: a warm instance per rule, and scratch memory.
 pub(super) struct Gather {
@@ -27,12 +28,22 @@ impl Gather {
         Ok(Self { mappers: mappers?, contributions: Contributions::default(), rows: vec![], value: vec![] })
     }
 
-    /// Runs every rule over the images of a block whose changes are not `known`.
+    /// Goes over from one program to another; instances of namespaces that stay are kept.
+    pub(super) fn replace(&mut self, before: &Program, after: &Program) -> Result<(), Failure> {
+        let spaces = before.rules.iter().map(|r| r.namespace);
+        let mut warm: BTreeMap<u32, Mapper> = spaces.zip(std::mem::take(&mut self.mappers)).collect();
+        for rule in &after.rules {
+            let mapper = warm.remove(&rule.namespace).map_or_else(|| rule.compiled.mapper(), Ok);
+            self.mappers.push(mapper?);
+        }
+        Ok(())
+    }
+
+    /// Runs every rule over the images of a block, of the lane or not, whose changes are not `known`.
     pub(super) fn block(
         &mut self,
-        program: &Program,
-        decoded: &Decoded,
-        known: &[bool],
+        (program, lane): (&Program, bool),
+        (decoded, known): (&Decoded, &[bool]),
         block: &Block,
         cycle: &mut Published,
     ) -> Result<(), Failure> {
@@ -41,14 +52,15 @@ impl Gather {
             if self.rows.is_empty() {
                 continue;
             }
-            for (n, (rule, mapper)) in program.rules.iter().zip(&mut self.mappers).enumerate() {
+            for (rule, mapper) in program.rules.iter().zip(&mut self.mappers) {
                 let Some(Some(binding)) = rule.tables.get(batch.table) else { continue };
                 self.contributions.clear();
                 mapper.map(binding.table, batch, &binding.columns, &self.rows, &mut self.contributions)?;
                 let images = self.rows.len() as u64;
-                cycle.counters.images += images;
-                cycle.counters.null_keys += self.contributions.null_keys;
-                let fits = cycle.counters.fits.entry((n, batch.table)).or_default();
+                let counters = &mut cycle.met_mut(lane).counters;
+                counters.images += images;
+                counters.null_keys += self.contributions.null_keys;
+                let fits = counters.fits.entry((rule.namespace, batch.table)).or_default();
                 fits.0 += images;
                 fits.1 += self.contributions.bad.len() as u64;
                 let context = Context { program, rule, binding, batch };

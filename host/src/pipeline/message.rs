@@ -2,10 +2,11 @@
 
 use super::command::Submitted;
 use super::failure::Failure;
+use super::lane::Lane;
 use super::program::Program;
 use super::worker::{Applied, ApplyTask, BlockReport, DecodeTask, Duplicate, IdTask, Published};
 use crate::label::outbox::Place;
-use crate::source::Block;
+use crate::source::{Block, SourceError};
 use crate::state::{Commit, View};
 use std::sync::Arc;
 
@@ -47,6 +48,28 @@ pub enum Message {
     },
     /// Source → pipeline.
     Block(Block),
+    /// Pipeline → source: read again what was read before, for the lane of operation `operation`.
+    ReadAgain {
+        /// The operation.
+        operation: u64,
+        /// Partition.
+        partition: usize,
+        /// From this position.
+        offset: u64,
+        /// About this many bytes.
+        bytes_max: usize,
+        /// No further than this, where a message ends.
+        until: u64,
+    },
+    /// Source → pipeline.
+    BlockAgain {
+        /// The operation.
+        operation: u64,
+        /// Partition.
+        partition: usize,
+        /// The block, or what stands in the way.
+        block: Result<Block, SourceError>,
+    },
     /// Pipeline → worker: decode and run the rules.
     Decode(DecodeTask),
     /// Worker → pipeline.
@@ -65,6 +88,8 @@ pub enum Message {
         duplicates: Vec<Duplicate>,
         /// The ids of the worker's parts, as the ledger stores them; empty where there are none.
         ids: Vec<u8>,
+        /// The same of the lane.
+        lane_ids: Vec<u8>,
     },
     /// Pipeline → worker: take these ids out again (the cycle is voided).
     Withdraw(IdTask),
@@ -97,6 +122,8 @@ pub enum Message {
     Program {
         /// What runs.
         program: Arc<Program>,
+        /// History that is read beside the stream.
+        lane: Option<Lane>,
         /// Spaces that have ended.
         dropped: Arc<Vec<u32>>,
     },

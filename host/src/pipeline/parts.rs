@@ -19,13 +19,20 @@ pub struct Reader(pub Box<dyn Source>);
 
 impl Actor for Reader {
     fn step(&mut self, message: Message, _: i64, out: &mut Vec<Envelope>) {
-        if let Message::Read { partition, offset, bytes_max } = message {
-            let answer = match self.0.read(partition, offset, bytes_max) {
-                Ok(block) => Message::Block(block),
-                Err(error) => Message::Failed(Box::new(error.into())),
-            };
-            out.push(answer.to(Address::Pipeline));
-        }
+        let answer = match message {
+            Message::Read { partition, offset, bytes_max } => {
+                match self.0.read(partition, offset, bytes_max) {
+                    Ok(block) => Message::Block(block),
+                    Err(error) => Message::Failed(Box::new(error.into())),
+                }
+            }
+            Message::ReadAgain { operation, partition, offset, bytes_max, until } => {
+                let block = self.0.read_again(partition, offset, (bytes_max, until));
+                Message::BlockAgain { operation, partition, block }
+            }
+            _ => return,
+        };
+        out.push(answer.to(Address::Pipeline));
     }
 }
 

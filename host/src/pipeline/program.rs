@@ -1,8 +1,10 @@
 //! What all workers run: plans per source, rules with their places in records, entities with their layouts.
 
+use crate::aggregate::value::physical;
 use crate::aggregate::{Aggregate, Shape};
-use crate::decode::{Format, Plan};
-use crate::registry::{KeyType, Registry};
+use crate::decode::{ColumnType, Format, Plan, PlannedColumn, TablePlan};
+use crate::registry::{Generation, GenerationState, KeyType, Namespace, Registry};
+use crate::rule::manifest::{Table, ValueType};
 use crate::rule::{CompiledRule, ParamValues};
 use crate::state::Slot;
 use std::collections::BTreeSet;
@@ -33,24 +35,84 @@ pub struct Code {
 }
 
 impl Program {
-    /// The same with the label generations that `registry` keeps up to date; `code` is that of one that is new to the
-    /// program. `None` = one has no code.
+    /// The same with the namespaces and label generations that `registry` keeps up to date; `code` is that of one that is
+    /// new to the program. `None` = one has no code.
     #[must_use]
-    pub fn with_generations(&self, registry: &Registry, code: Option<&Code>) -> Option<Self> {
-        let mut program = self.clone();
-        for rule in &mut program.rules {
-            let kept = registry.generations.iter().filter(|g| g.rule == rule.name && g.state.is_evaluated());
-            let mut generations = Vec::new();
-            for generation in kept {
-                let live = registry.live.get(&rule.name) == Some(&generation.space);
-                let known = rule.generations.iter().find(|g| g.space == generation.space).cloned();
-                let of_code = |code: &Code| GenerationRun::new(generation.space, live, code.clone());
-                let found = known.map(|g| GenerationRun { live, ..g }).or_else(|| code.map(of_code))?;
-                generations.push(found);
-            }
-            rule.generations = generations;
+    pub fn with(&self, registry: &Registry, code: Option<&Code>) -> Option<Self> {
+        let names: BTreeSet<&str> = self.rules.iter().map(|r| r.name.as_str()).collect();
+        let mut rules = Vec::new();
+        for namespace in registry.namespaces.iter().filter(|n| names.contains(n.rule.as_str())) {
+            let known = self.rules.iter().find(|r| r.namespace == namespace.space).cloned();
+            let mut rule = known.or_else(|| code.and_then(|code| LiveRule::new(namespace, code)))?;
+            rule.take_generations(registry, code)?;
+            rules.push(rule);
         }
+        rules.sort_by(|a, b| (&a.name, a.namespace).cmp(&(&b.name, b.namespace)));
+        Some(Self { rules, ..self.clone() }.bound(registry.entities.iter().map(|e| e.name.as_str())))
+    }
+
+    /// What runs for namespace `space` alone: its rule's tables and columns, into the same buffers, without labels.
+    /// `None` = it does not run.
+    #[must_use]
+    pub fn of_namespace(&self, space: u32) -> Option<Self> {
+        let mut rule = self.rules.iter().find(|r| r.namespace == space)?.clone();
+        rule.generations.clear();
+        let mut program = Self { rules: vec![rule], ..self.clone() };
+        program.bind_tables();
         Some(program)
+    }
+
+    /// What consumers read alone.
+    #[must_use]
+    pub fn live_alone(&self) -> Self {
+        let rules = self.rules.iter().filter(|r| r.is_live()).cloned().collect();
+        let mut program = Self { rules, ..self.clone() };
+        program.bind_tables();
+        program
+    }
+
+    /// The same with a place for every aggregate and a plan that has what the rules read.
+    #[must_use]
+    pub fn bound<'e>(mut self, entities: impl Iterator<Item = &'e str>) -> Self {
+        let layout = |name: &str| Layout { name: name.to_owned(), ..Layout::default() };
+        self.entities = entities.map(layout).collect();
+        for rule in &mut self.rules {
+            if let Some(layout) = self.entities.get_mut(usize::from(rule.entity)) {
+                rule.targets = layout.add(rule.namespace, &rule.aggregates);
+            }
+        }
+        self.bind_tables();
+        self
+    }
+
+    fn bind_tables(&mut self) {
+        let mut tables: Vec<TablePlan> = Vec::new();
+        for rule in &mut self.rules {
+            rule.tables.clear();
+            for (number, table) in rule.compiled.manifest.tables.iter().enumerate() {
+                let (place, binding) = bind(&mut tables, number, table);
+                if rule.tables.len() <= place {
+                    rule.tables.resize_with(place + 1, || None);
+                }
+                if let Some(entry) = rule.tables.get_mut(place) {
+                    *entry = Some(binding);
+                }
+            }
+        }
+        for source in &mut self.sources {
+            let mut tables = tables.clone();
+            for table in &mut tables {
+                table.hidden_columns = source.hidden_columns.contains(&table.table);
+            }
+            source.plan = Arc::new(Plan { tables });
+        }
+    }
+
+    /// Names of the tables of the plan; they are the same for all sources.
+    #[must_use]
+    pub fn tables(&self) -> Vec<String> {
+        let plan = self.sources.first().map(|s| &s.plan.tables);
+        plan.into_iter().flatten().map(|t| t.table.clone()).collect()
     }
 
     /// Numbers of the label generations that are kept up to date.
@@ -58,6 +120,35 @@ impl Program {
     pub fn generations(&self) -> BTreeSet<u32> {
         self.rules.iter().flat_map(|r| &r.generations).map(|g| g.space).collect()
     }
+}
+
+/// Adds the columns that a rule reads of a table to the plan: (index of the table in the plan, how the rule reads it).
+fn bind(tables: &mut Vec<TablePlan>, number: usize, table: &Table) -> (usize, TableBinding) {
+    let place = tables.iter().position(|t| t.table == table.table).unwrap_or_else(|| {
+        let plan = TablePlan { table: table.table.clone(), columns: Vec::new(), hidden_columns: false };
+        tables.push(plan);
+        tables.len() - 1
+    });
+    let mut columns = Vec::new();
+    let mut key = 0;
+    for column in &table.columns {
+        let scale = match column.value_type {
+            ValueType::Decimal { scale, .. } => scale,
+            _ => 0,
+        };
+        let column_type = ColumnType { physical: physical(column.value_type), scale };
+        let planned = PlannedColumn { name: column.name.clone(), column_type };
+        let Some(plan) = tables.get_mut(place) else { continue };
+        let found = plan.columns.iter().position(|c| *c == planned).unwrap_or_else(|| {
+            plan.columns.push(planned);
+            plan.columns.len() - 1
+        });
+        if column.name == table.key {
+            key = found;
+        }
+        columns.push(found);
+    }
+    (place, TableBinding { table: number, columns, key })
 }
 
 impl std::fmt::Debug for Program {
@@ -75,11 +166,14 @@ pub struct SourceProgram {
     pub producer: String,
     /// Format of its messages.
     pub format: Format,
+    /// Tables with columns that the producer hides.
+    pub hidden_columns: Vec<String>,
     /// What is decoded. The tables are the same for all sources.
     pub plan: Arc<Plan>,
 }
 
-/// A rule that runs.
+/// A rule that runs on one of its namespaces. While a revision with new aggregates is prepared, or the one before is kept
+/// for a way back, a rule runs twice.
 #[derive(Clone)]
 pub struct LiveRule {
     /// Its name.
@@ -100,6 +194,57 @@ pub struct LiveRule {
     pub tables: Vec<Option<TableBinding>>,
     /// Label generations that are kept up to date.
     pub generations: Vec<GenerationRun>,
+    /// The one that is evaluated once the namespace has its history.
+    pub filling: Option<GenerationRun>,
+}
+
+impl LiveRule {
+    /// A rule on a namespace that is new to the program; `None` for aggregates that the host does not know.
+    fn new(namespace: &Namespace, code: &Code) -> Option<Self> {
+        let manifest = &code.compiled.manifest;
+        let aggregates: Result<Vec<_>, _> =
+            manifest.aggregates.iter().map(Aggregate::from_manifest).collect();
+        Some(Self {
+            name: namespace.rule.clone(),
+            compiled: code.compiled.clone(),
+            namespace: namespace.space,
+            entity: namespace.entity,
+            key: KeyType::of(manifest.key)?,
+            aggregates: aggregates.ok()?,
+            targets: Vec::new(),
+            tables: Vec::new(),
+            generations: Vec::new(),
+            filling: None,
+        })
+    }
+
+    /// Goes over to the generations that `registry` keeps on the namespace; `None` = one has no code.
+    fn take_generations(&mut self, registry: &Registry, code: Option<&Code>) -> Option<()> {
+        let mut before = std::mem::take(&mut self.generations);
+        before.extend(self.filling.take());
+        let live = registry.live.get(&self.name).copied();
+        let run = |g: &Generation| {
+            let live = live == Some(g.space);
+            let known = before.iter().find(|run| run.space == g.space).cloned();
+            let known = known.map(|run| GenerationRun { live, ..run });
+            known.or_else(|| code.map(|code| GenerationRun::new(g.space, live, code.clone())))
+        };
+        for generation in registry.generations.iter().filter(|g| g.namespace == self.namespace) {
+            if generation.state == GenerationState::Filling {
+                self.filling = Some(run(generation)?);
+            } else if generation.state.is_evaluated() {
+                self.generations.push(run(generation)?);
+            }
+        }
+        Some(())
+    }
+
+    /// Consumers read its labels, or it has none at all.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.filling.is_none()
+            && (self.generations.is_empty() || self.generations.iter().any(|generation| generation.live))
+    }
 }
 
 /// A label generation that is kept up to date.

@@ -64,7 +64,7 @@ impl Pipeline {
     pub(super) fn hand_out(&mut self, out: &mut Vec<Envelope>) {
         while self.cycle.phase == Phase::Collect && !self.full() {
             let Some(block) = self.held.pop_front() else { break };
-            let task = whole(block);
+            let task = whole(block, false);
             let worker = self.cycle.admit(task.clone());
             out.push(Message::Decode(task).to(Address::Worker(worker)));
         }

@@ -56,7 +56,7 @@ pub fn build(inputs: Inputs, rule: &str) -> Result<Option<(Pipeline, Parts, Shar
     let ledger = Arc::new(load_ledger(&view, Scope::Rebuild)?);
     let book = Book::open(&view, Scope::Rebuild, progress, &[])?;
     let shared = SharedView::new(view.clone());
-    let mut parts = core_parts(sources, (&program, &ledger), settings.workers)?;
+    let mut parts = core_parts(sources, (&program, &ledger, None), settings.workers)?;
     parts.push((Address::Committer, Box::new(Writer::new(writer, shared.clone()))));
     let pipeline = Pipeline::new(program, settings, ledger, view, book).bounded(&rebuild.until);
     Ok(Some((pipeline, parts, shared)))
@@ -158,7 +158,7 @@ fn forget(view: &View) -> Result<Vec<Row>, SetupError> {
         [POSITIONS, TOTALS].map(|key| (Table::Meta, Scope::Rebuild.meta(key), None)).into();
     rows.push((Table::Ledger, Scope::Rebuild.ledger_key(LOGS), None));
     let (from, to) = (Scope::Rebuild.ledger(), Scope::Rebuild.ledger_end());
-    view.rows(Table::Ledger, from, Some(&to), &mut |key, _| {
+    view.rows(Table::Ledger, &from, Some(&to), &mut |key, _| {
         rows.push((Table::Ledger, key.to_vec(), None));
         true
     })?;

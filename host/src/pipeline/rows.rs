@@ -15,14 +15,19 @@ pub const CURSORS: &[u8] = b"cursors";
 /// Name of the table of id logs in the `Ledger` table; the ids of a commit stand under (commit, piece).
 pub const LOGS: &[u8] = b"logs";
 
-/// Whose facts these are: the stream's, or those of a rule that reads its history anew. Both live in one state.
+/// Whose facts these are: the stream's, or those of a rule that reads its history. All live in one state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// The stream.
     Live,
     /// A rebuild; its ids are its own.
     Rebuild,
+    /// The lane of an operation; its ids are its own.
+    Lane(u64),
 }
+
+/// Keys of the ledger rows of all lanes begin with this.
+pub const LANES: &[u8] = b"lane/";
 
 impl Scope {
     /// A key of the `Meta` table in this scope.
@@ -30,30 +35,40 @@ impl Scope {
     pub fn meta(self, key: &[u8]) -> Vec<u8> {
         match self {
             Self::Live => key.to_vec(),
-            Self::Rebuild => [b"rebuild/", key].concat(),
+            scope => [&scope.ledger(), key].concat(),
         }
     }
 
     /// Keys of the ledger rows of this scope begin with this.
     #[must_use]
-    pub fn ledger(self) -> &'static [u8] {
+    pub fn ledger(self) -> Vec<u8> {
         match self {
-            Self::Live => b"live/",
-            Self::Rebuild => b"rebuild/",
+            Self::Live => b"live/".to_vec(),
+            Self::Rebuild => b"rebuild/".to_vec(),
+            Self::Lane(operation) => format!("lane/{operation:020}/").into_bytes(),
         }
+    }
+
+    /// The operation whose lane a key of the ledger is of.
+    #[must_use]
+    pub fn lane_of(key: &[u8]) -> Option<u64> {
+        let digits = key.strip_prefix(LANES)?.split(|b| *b == b'/').next()?;
+        std::str::from_utf8(digits).ok()?.parse().ok()
     }
 
     /// Key of a row of the ledger: a commit's ids, or [`LOGS`].
     #[must_use]
     pub fn ledger_key(self, name: &[u8]) -> Vec<u8> {
-        [self.ledger(), name].concat()
+        [&self.ledger(), name].concat()
     }
 
     /// First key behind all ledger rows of this scope.
     #[must_use]
     pub fn ledger_end(self) -> Vec<u8> {
-        // '/' + 1 = '0'
-        self.ledger().iter().map(|b| if *b == b'/' { b'0' } else { *b }).collect()
+        let mut end = self.ledger();
+        end.pop();
+        end.push(b'/' + 1);
+        end
     }
 }
 
@@ -118,6 +133,14 @@ pub fn parse_timer(row: &[u8]) -> Option<(i64, u32, u8, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_rows_of_a_lane_are_its_own() {
+        let (lane, next) = (Scope::Lane(9), Scope::Lane(10));
+        let key = lane.ledger_key(LOGS);
+        assert!(lane.ledger() < key && key < lane.ledger_end() && lane.ledger_end() < next.ledger());
+        assert_eq!((Scope::lane_of(&key), Scope::lane_of(&Scope::Live.ledger_key(LOGS))), (Some(9), None));
+    }
 
     #[test]
     fn timers_stand_in_the_order_of_their_moments() {

@@ -182,7 +182,7 @@ pub fn attach(
         attached.rules.push(live);
     }
     stored::attach(rules, (view, options.cache.as_deref()), &mut attached)?;
-    attached.rules.sort_by(|a, b| a.name.cmp(&b.name));
+    attached.rules.sort_by(|a, b| (&a.name, a.namespace).cmp(&(&b.name, b.namespace)));
     labels_are_unique(&attached)?;
     attached.changed = attached.registry != before || !attached.dropped.is_empty();
     Ok(attached)
@@ -489,6 +489,8 @@ pub(super) fn new_namespace(
         entity,
         aggregates: manifest.aggregates.clone(),
         key_column: manifest.tables.first().map_or_else(String::new, |t| t.key.clone()),
+        fence: Vec::new(),
+        filling: false,
     });
     Ok(space)
 }
@@ -520,7 +522,7 @@ fn new_generation(
 
 /// Drops the rules that were asked to go; refuses where one is missing unasked.
 fn detach(rules: &[Loaded], options: &Options, attached: &mut Attached) -> Result<(), RulesError> {
-    let names: Vec<String> = attached.registry.namespaces.iter().map(|n| n.rule.clone()).collect();
+    let names: BTreeSet<String> = attached.registry.namespaces.iter().map(|n| n.rule.clone()).collect();
     for name in names.into_iter().filter(|name| !rules.iter().any(|r| r.name == *name)) {
         if !options.remove.contains(&name) {
             if is_taken_over(attached, &name) {
@@ -568,6 +570,7 @@ impl Loaded {
             targets: Vec::new(),
             tables: Vec::new(),
             generations,
+            filling: None,
         }
     }
 
@@ -580,7 +583,7 @@ impl Loaded {
 
 fn labels_are_unique(attached: &Attached) -> Result<(), RulesError> {
     let mut taken: BTreeMap<&str, &str> = BTreeMap::new();
-    for rule in &attached.rules {
+    for rule in attached.rules.iter().filter(|rule| rule.is_live()) {
         for label in &rule.compiled.manifest.labels {
             if let Some(other) = taken.insert(&label.name, &rule.name) {
                 return Err(RulesError::LabelTaken {

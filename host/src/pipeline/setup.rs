@@ -7,19 +7,19 @@ use super::assemble::Book;
 use super::coordinator::{Pipeline, Settings};
 use super::failure::Failure;
 use super::forms;
+use super::lane::{Lane, left_lanes};
 use super::ledger::Ledger;
 use super::message::Address;
 use super::parts::{Deliverer, Reader, SharedView, Writer};
-use super::program::{Layout, LiveRule, Program, SourceProgram, TableBinding};
+use super::program::{Program, SourceProgram};
 use super::rows::{LOGS, POSITIONS, Positions, Scope};
 use super::rules::{Attached, Loaded, RulesError, attach, load_all};
 use super::sweep::{NO_SPACE, Pair, SLICE_KEYS, SWEEP, Stage, Sweep};
 use super::threads::Parts;
 use super::worker::Worker;
 use crate::aggregate::SET_ENTRIES_MAX;
-use crate::aggregate::value::physical;
-use crate::config::{Config, Deliver, Manage, SinkConfig, SourceConfig};
-use crate::decode::{ColumnType, Format, Plan, PlannedColumn, TablePlan};
+use crate::config::{Config, Deliver, History, Manage, SinkConfig, SourceConfig};
+use crate::decode::Format;
 use crate::registry::command::Audience;
 use crate::registry::{META_KEY, Registry};
 use crate::sink::{Sink, SinkError, ndjson::Ndjson, table::Table as TableSink};
@@ -141,7 +141,7 @@ fn inputs(config: &Config, options: &Options) -> Result<(StateDir, Inputs), Setu
     let positions = discover_all(config, stored_positions(&view)?)?;
     let mut sources = Vec::new();
     for (name, source) in &config.sources {
-        let SourceConfig::Files { format, producer, hidden_columns, .. } = source;
+        let SourceConfig::Files { format, producer, hidden_columns, history, .. } = source;
         let partitions: Vec<_> = positions.partitions.iter().map(|(p, _)| p.clone()).collect();
         let files = Files::open(&config.folder, name, &partitions, format.boundary(), options.until_end)?;
         sources.push(SourceInput {
@@ -149,6 +149,7 @@ fn inputs(config: &Config, options: &Options) -> Result<(StateDir, Inputs), Setu
             producer: producer.clone().unwrap_or_else(|| name.clone()),
             format: *format,
             hidden_columns: hidden_columns.clone(),
+            complete: *history == History::Complete,
             reader: Box::new(files),
         });
     }
@@ -191,6 +192,8 @@ pub struct SourceInput {
     pub format: Format,
     /// Tables with columns that the producer hides.
     pub hidden_columns: Vec<String>,
+    /// It holds every change since its tables were empty.
+    pub complete: bool,
     /// What reads it.
     pub reader: Box<dyn Source>,
 }
@@ -255,17 +258,22 @@ pub fn build(inputs: Inputs, options: &Options) -> Result<(Pipeline, Parts, Shar
             Deliverer::open(number, (sink, deliver), (&state.0, state.1), (cursor, view.commit()))?;
         parts.push((Address::Sink(number), Box::new(deliverer)));
     }
-    parts.append(&mut core_parts(sources, (&program, &ledger), settings.workers)?);
-    parts.push((Address::Committer, Box::new(Writer::new(writer, shared.clone()))));
-    let mut pipeline = Pipeline::new(program, settings, ledger, view, book);
+    let workers = settings.workers;
+    let mut pipeline = Pipeline::new(program.clone(), settings, ledger.clone(), view, book);
     (pipeline.drift, pipeline.audience) = (drift, audience);
+    let incomplete = sources.iter().filter(|source| !source.complete);
+    pipeline.incomplete = incomplete.map(|source| source.name.clone()).collect();
+    pipeline.next_lane()?;
+    let lane = pipeline.lane();
+    parts.append(&mut core_parts(sources, (&program, &ledger, lane.as_ref()), workers)?);
+    parts.push((Address::Committer, Box::new(Writer::new(writer, shared.clone()))));
     Ok((pipeline, parts, shared))
 }
 
 /// The readers of the sources and the workers.
 pub(super) fn core_parts(
     sources: Vec<SourceInput>,
-    (program, ledger): (&Arc<Program>, &Arc<Ledger>),
+    (program, ledger, lane): (&Arc<Program>, &Arc<Ledger>, Option<&Lane>),
     workers: usize,
 ) -> Result<Parts, SetupError> {
     let mut parts: Parts = Vec::new();
@@ -273,7 +281,7 @@ pub(super) fn core_parts(
         parts.push((Address::Source(number), Box::new(Reader(source.reader))));
     }
     for number in 0..workers {
-        let worker = Worker::new(number, program.clone(), ledger.clone())?;
+        let worker = Worker::new(number, (program.clone(), ledger.clone()), lane)?;
         parts.push((Address::Worker(number), Box::new(worker)));
     }
     Ok(parts)
@@ -342,7 +350,9 @@ fn begin(
     let bytes = serde_json::to_vec(positions).ok();
     let files = attached.files.iter().map(|(key, file)| (Table::Meta, key.clone(), Some(file.clone())));
     let sweep = sweep.and_then(|sweep| serde_json::to_vec(sweep).ok());
+    let left = left_lanes(view, &attached.registry)?;
     if !attached.changed
+        && left.is_empty()
         && attached.files.is_empty()
         && stored == bytes
         && view.row(Table::Meta, SWEEP)? == sweep
@@ -355,6 +365,7 @@ fn begin(
         (Table::Meta, SWEEP.to_vec(), sweep),
     ];
     rows.extend(files);
+    rows.extend(left);
     let commit = Commit {
         id: view.commit() + 1,
         engine_time_us: view.engine_time(),
@@ -403,7 +414,7 @@ pub(super) fn load_ledger(view: &View, scope: Scope) -> Result<Ledger, SetupErro
     };
     let mut ids: Vec<Id> = Vec::new();
     let mut damaged = false;
-    view.rows(Table::Ledger, scope.ledger(), Some(&scope.ledger_end()), &mut |key, row| {
+    view.rows(Table::Ledger, &scope.ledger(), Some(&scope.ledger_end()), &mut |key, row| {
         if key != logs_key {
             match decode_ids(row) {
                 Ok(mut read) => ids.append(&mut read),
@@ -424,75 +435,22 @@ fn open_sink(config: &Config, name: &str, sink: &SinkConfig) -> Result<Box<dyn S
 
 /// The program of the attached rules.
 pub(super) fn program(inputs: &[SourceInput], positions: &Positions, attached: Attached) -> Program {
-    let mut tables: Vec<TablePlan> = Vec::new();
-    let mut entities: Vec<Layout> = Vec::new();
-    for entity in &attached.registry.entities {
-        entities.push(Layout { name: entity.name.clone(), ..Layout::default() });
-    }
-    let mut rules: Vec<LiveRule> = attached.rules;
-    for rule in &mut rules {
-        let mut bindings = Vec::new();
-        for (number, table) in rule.compiled.manifest.tables.iter().enumerate() {
-            bindings.push(bind(&mut tables, number, table));
-        }
-        for (place, binding) in bindings {
-            if rule.tables.len() <= place {
-                rule.tables.resize_with(place + 1, || None);
-            }
-            if let Some(entry) = rule.tables.get_mut(place) {
-                *entry = Some(binding);
-            }
-        }
-        if let Some(layout) = entities.get_mut(usize::from(rule.entity)) {
-            rule.targets = layout.add(rule.namespace, &rule.aggregates);
-        }
-    }
-    let mut sources = Vec::new();
-    for source in inputs {
-        let mut tables = tables.clone();
-        for table in &mut tables {
-            table.hidden_columns = source.hidden_columns.contains(&table.table);
-        }
-        let (name, producer) = (source.name.clone(), source.producer.clone());
-        let (format, plan) = (source.format, Arc::new(Plan { tables }));
-        sources.push(SourceProgram { name, producer, format, plan });
-    }
+    let source = |source: &SourceInput| SourceProgram {
+        name: source.name.clone(),
+        producer: source.producer.clone(),
+        format: source.format,
+        hidden_columns: source.hidden_columns.clone(),
+        plan: Arc::default(),
+    };
     let number = |name: &str| inputs.iter().position(|s| s.name == name).unwrap_or(0);
-    let partitions = positions.partitions.iter().map(|(p, _)| number(&p.source)).collect();
-    Program { sources, partitions, rules, entities, set_entries_max: SET_ENTRIES_MAX }
-}
-
-/// Adds the columns that a rule reads of a table to the plan: (index of the table in the plan, how the rule reads it).
-fn bind(
-    tables: &mut Vec<TablePlan>,
-    number: usize,
-    table: &crate::rule::manifest::Table,
-) -> (usize, TableBinding) {
-    let place = tables.iter().position(|t| t.table == table.table).unwrap_or_else(|| {
-        let plan = TablePlan { table: table.table.clone(), columns: Vec::new(), hidden_columns: false };
-        tables.push(plan);
-        tables.len() - 1
-    });
-    let mut columns = Vec::new();
-    let mut key = 0;
-    for column in &table.columns {
-        let scale = match column.value_type {
-            crate::rule::manifest::ValueType::Decimal { scale, .. } => scale,
-            _ => 0,
-        };
-        let column_type = ColumnType { physical: physical(column.value_type), scale };
-        let planned = PlannedColumn { name: column.name.clone(), column_type };
-        let Some(plan) = tables.get_mut(place) else { continue };
-        let found = plan.columns.iter().position(|c| *c == planned).unwrap_or_else(|| {
-            plan.columns.push(planned);
-            plan.columns.len() - 1
-        });
-        if column.name == table.key {
-            key = found;
-        }
-        columns.push(found);
+    Program {
+        sources: inputs.iter().map(source).collect(),
+        partitions: positions.partitions.iter().map(|(p, _)| number(&p.source)).collect(),
+        rules: attached.rules,
+        entities: Vec::new(),
+        set_entries_max: SET_ENTRIES_MAX,
     }
-    (place, TableBinding { table: number, columns, key })
+    .bound(attached.registry.entities.iter().map(|e| e.name.as_str()))
 }
 
 /// The path of the socket in a state directory.

@@ -12,6 +12,7 @@
 use super::coordinator::Pipeline;
 use super::cycle::{Cycle, Phase};
 use super::failure::Failure;
+use super::lane::Backfill;
 use super::message::{Address, Envelope, Message};
 use super::shard::{ShardOutput, ShardTask};
 use super::worker::{Applied, ApplyTask};
@@ -172,6 +173,9 @@ pub struct Work {
     pub operation: u64,
     /// Keys done.
     pub keys: u64,
+    /// History to be read before keys are evaluated.
+    #[serde(default)]
+    pub backfill: Option<Backfill>,
     /// Where it stands; one pair.
     pub sweep: Sweep,
 }
@@ -187,7 +191,14 @@ impl Work {
         if operation.kind == OperationKind::Tell {
             sweep.stage = Stage::Announce;
         }
-        Some(Self { operation: operation.id, keys: 0, sweep })
+        let namespace = registry.namespace_of(sweep.pairs.first()?.new.namespace)?;
+        let filling = operation.kind == OperationKind::Prepare && namespace.filling;
+        let backfill = filling.then(|| Backfill {
+            namespace: namespace.space,
+            done: vec![0; namespace.fence.len()],
+            ..Backfill::default()
+        });
+        Some(Self { operation: operation.id, keys: 0, backfill, sweep })
     }
 
     /// The operations that `registry` says are under way: those of `works`, and new ones.
@@ -251,9 +262,14 @@ pub(super) struct SliceRun {
 }
 
 impl Pipeline {
+    /// The oldest operation that goes over the keys.
+    fn slice_work(&self) -> Option<&Work> {
+        self.book.works.iter().find(|w| w.backfill.is_none())
+    }
+
     /// Operations wait for their next slice.
     pub(super) fn wants_slice(&self) -> bool {
-        let first = self.book.works.first();
+        let first = self.slice_work();
         let full = first.is_some_and(|w| w.sweep.stage == Stage::Announce) && self.book.outbox_is_full();
         first.is_some() && !full && self.stopping.is_none() && self.commands.is_empty()
     }
@@ -261,7 +277,7 @@ impl Pipeline {
     /// Begins the next slice of the oldest operation: a piece of every shard, one at a time for each worker, so that blocks
     /// are decoded in between.
     pub(super) fn begin_slice(&mut self, now: i64, out: &mut Vec<Envelope>) {
-        let Some(work) = self.book.works.first() else { return };
+        let Some(work) = self.slice_work() else { return };
         let mut waiting: Vec<VecDeque<ShardTask>> = Vec::new();
         waiting.resize_with(self.settings.workers, VecDeque::new);
         for (shard, slice) in work.sweep.slices(self.settings.sweep_keys) {

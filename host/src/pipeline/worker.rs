@@ -3,21 +3,21 @@
 //! Until the barrier nothing has touched a shard, so a cycle can be dropped whole ([`Message::Discard`]).
 
 use super::failure::Failure;
-use super::gather::Gather;
+use super::lane::Lane;
 use super::ledger::Ledger;
 use super::message::{Actor, Address, Envelope, Message};
 use super::program::{GenerationRun, Program};
 use super::quarantine::BadImage;
 use super::shard::{Buffers, Shard, ShardOutput, ShardTask};
 use super::sweep::Telling;
+use super::track::Track;
 use crate::aggregate::log::Log;
 use crate::clock;
-use crate::decode::{Decoded, Decoder, IdForm, Refusal, Skip};
-use crate::failpoint::{self, Step};
+use crate::decode::{Decoded, IdForm, Refusal, Skip};
 use crate::label::Cause;
 use crate::rule::Labeler;
 use crate::source::Block;
-use crate::state::ledger::{Id, LogId, PARTS, encode_ids, part_of};
+use crate::state::ledger::{Id, LogId};
 use crate::state::{SHARDS, View};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +25,8 @@ use std::sync::Arc;
 /// One block to decode.
 #[derive(Clone, Debug)]
 pub struct DecodeTask {
+    /// It is of the lane: history that only one namespace reads.
+    pub lane: bool,
     /// The block.
     pub block: Block,
     /// Decode only the messages before this position.
@@ -38,6 +40,8 @@ pub struct DecodeTask {
 pub struct BlockReport {
     /// Worker that decoded it.
     pub worker: usize,
+    /// It is of the lane.
+    pub lane: bool,
     /// Its partition.
     pub partition: usize,
     /// The message that it stops at.
@@ -61,16 +65,21 @@ pub struct SeenId {
 
 impl SeenId {
     /// Of two messages with one id the lower one wins.
-    fn order(&self) -> (i64, usize, u64) {
+    pub(super) fn order(&self) -> (i64, usize, u64) {
         (self.ts, self.partition, self.position)
     }
 }
 
+/// Lists of ids, one per worker that met them.
+pub type IdLists = Vec<Arc<Vec<SeenId>>>;
+
 /// Ids of one worker's parts of the ledger.
 #[derive(Debug)]
 pub struct IdTask {
-    /// Lists of ids, one per worker that met them.
-    pub ids: Vec<Arc<Vec<SeenId>>>,
+    /// Those of the stream.
+    pub ids: IdLists,
+    /// Those of the lane, whose ledger is its own.
+    pub lane_ids: IdLists,
     /// This worker enters the ids whose part is `owner` modulo `owners`.
     pub owner: usize,
     /// Number of workers.
@@ -84,6 +93,8 @@ pub struct Duplicate {
     pub partition: usize,
     /// Position of the message.
     pub position: u64,
+    /// It is of the lane.
+    pub lane: bool,
     /// It has another commit time than the first: it is another change, of a log that was restarted under its old names.
     pub restarted: bool,
 }
@@ -103,8 +114,8 @@ pub struct Counters {
     pub skipped: BTreeMap<Skip, u64>,
     /// Changes by table of the plan.
     pub tables: BTreeMap<u32, u64>,
-    /// Per (rule, table of the plan): images and bad ones.
-    pub fits: BTreeMap<(usize, usize), (u64, u64)>,
+    /// Per (namespace, table of the plan): images and bad ones.
+    pub fits: BTreeMap<(u32, usize), (u64, u64)>,
     /// Nanoseconds by stage, summed over workers.
     pub stage_ns: BTreeMap<&'static str, u64>,
 }
@@ -134,14 +145,35 @@ pub struct Published {
     pub worker: usize,
     /// Per shard, per entity.
     pub contributions: Vec<Vec<Log>>,
+    /// Bad images, bounded; the counters hold all.
+    pub quarantine: Vec<BadImage>,
+    /// What it met in the stream.
+    pub live: Met,
+    /// What it met in the lane.
+    pub lane: Met,
+}
+
+/// What one worker met in the blocks of the stream, or of the lane.
+#[derive(Debug, Default)]
+pub struct Met {
     /// Ids of the changes.
     pub ids: Arc<Vec<SeenId>>,
     /// Latest `ts` per log.
     pub latest_ts: BTreeMap<LogId, i64>,
-    /// Bad images, bounded; the counters hold all.
-    pub quarantine: Vec<BadImage>,
     /// Counters.
     pub counters: Counters,
+}
+
+impl Published {
+    /// What it met in the stream, or in the lane.
+    #[must_use]
+    pub fn met(&self, lane: bool) -> &Met {
+        if lane { &self.lane } else { &self.live }
+    }
+
+    pub(super) fn met_mut(&mut self, lane: bool) -> &mut Met {
+        if lane { &mut self.lane } else { &mut self.live }
+    }
 }
 
 /// Add these to the shards.
@@ -177,22 +209,14 @@ pub struct Applied {
 /// A worker.
 pub struct Worker {
     index: usize,
-    program: Arc<Program>,
-    ledger: Arc<Ledger>,
-    decoders: Vec<Decoder>,
+    live: Track,
+    lane: Option<(u64, Track)>,
     decoded: Decoded,
-    gather: Gather,
     labelers: Vec<Vec<Labeler>>,
     shards: BTreeMap<usize, Shard>,
     cycle: Published,
     /// By entity.
     buffers: Vec<Buffers>,
-    /// Ids of the open cycle.
-    ids: Vec<SeenId>,
-    /// Ids of the cycle before, which all workers read until they are entered.
-    lent: Arc<Vec<SeenId>>,
-    /// Scratch of [`Worker::enter`].
-    entered: Vec<Id>,
 }
 
 impl Worker {
@@ -200,49 +224,55 @@ impl Worker {
     ///
     /// # Errors
     /// A rule that cannot be instantiated.
-    pub fn new(index: usize, program: Arc<Program>, ledger: Arc<Ledger>) -> Result<Self, Failure> {
-        let decoders = program.sources.iter().map(|s| Decoder::new(s.format, s.plan.clone())).collect();
-        let gather = Gather::new(&program)?;
-        let mut labelers = Vec::new();
-        for rule in &program.rules {
-            let of_rule: Result<Vec<_>, _> =
-                rule.generations.iter().map(|g| g.compiled.labeler(&g.params)).collect();
-            labelers.push(of_rule?);
-        }
+    pub fn new(
+        index: usize,
+        (program, ledger): (Arc<Program>, Arc<Ledger>),
+        lane: Option<&Lane>,
+    ) -> Result<Self, Failure> {
         let mut worker = Self {
             index,
-            program,
-            ledger,
-            decoders,
+            live: Track::new(program.clone(), ledger, false)?,
+            lane: None,
             decoded: Decoded::default(),
-            gather,
-            labelers,
+            labelers: Vec::new(),
             shards: BTreeMap::new(),
             cycle: Published::default(),
             buffers: Vec::new(),
-            ids: Vec::new(),
-            lent: Arc::default(),
-            entered: Vec::new(),
         };
-        let layouts = worker.program.entities.iter();
-        worker.buffers = layouts.map(|layout| Buffers::new(layout.linear.len())).collect();
-        worker.cycle = worker.fresh();
+        worker.replace(program, lane, &[])?;
         Ok(worker)
     }
 
-    /// Goes over to another program. Only its label generations may differ: what the open cycle gathered stays good.
-    fn replace(&mut self, program: Arc<Program>, dropped: &[u32]) -> Result<(), Failure> {
-        let old = std::mem::replace(&mut self.program, program);
+    /// Goes over to another program and lane. The open cycle has gathered nothing.
+    fn replace(
+        &mut self,
+        program: Arc<Program>,
+        lane: Option<&Lane>,
+        dropped: &[u32],
+    ) -> Result<(), Failure> {
         let mut warm = BTreeMap::new();
-        for (rule, labelers) in old.rules.iter().zip(std::mem::take(&mut self.labelers)) {
+        for (rule, labelers) in self.live.program().rules.iter().zip(std::mem::take(&mut self.labelers)) {
             warm.extend(rule.generations.iter().map(|g| g.space).zip(labelers));
         }
-        for rule in &self.program.rules {
+        for rule in &program.rules {
             let labeler =
                 |g: &GenerationRun| warm.remove(&g.space).map_or_else(|| g.compiled.labeler(&g.params), Ok);
             self.labelers.push(rule.generations.iter().map(labeler).collect::<Result<_, _>>()?);
         }
+        self.buffers = program.entities.iter().map(|layout| Buffers::new(layout.linear.len())).collect();
+        self.live.replace(program)?;
+        self.lane = match (self.lane.take(), lane) {
+            (_, None) => None,
+            (Some((operation, mut track)), Some(lane)) if operation == lane.operation => {
+                track.replace(lane.program.clone())?;
+                Some((operation, track))
+            }
+            (_, Some(lane)) => {
+                Some((lane.operation, Track::new(lane.program.clone(), lane.ledger.clone(), true)?))
+            }
+        };
         self.shards.values_mut().for_each(|shard| shard.forget_spaces(dropped));
+        self.cycle = self.fresh();
         Ok(())
     }
 
@@ -252,141 +282,26 @@ impl Worker {
         Published { worker: self.index, contributions, ..Published::default() }
     }
 
-    /// Hands the open cycle's ids over; takes the memory of those of the cycle before for the next one's.
-    fn lend_ids(&mut self) -> Arc<Vec<SeenId>> {
-        let mut next = Arc::try_unwrap(std::mem::take(&mut self.lent)).unwrap_or_default();
-        next.clear();
-        self.lent = Arc::new(std::mem::replace(&mut self.ids, next));
-        self.lent.clone()
+    fn tracks(&mut self) -> impl Iterator<Item = &mut Track> {
+        std::iter::once(&mut self.live).chain(self.lane.as_mut().map(|(_, track)| track))
     }
 
     fn decode(&mut self, task: &DecodeTask) -> Result<BlockReport, Failure> {
-        let begin = clock::moment();
-        let block = &task.block;
-        let Some(source) = self.program.partitions.get(block.partition).copied() else {
-            return Err(Failure::Internal("a block of an unknown partition".into()));
+        let track = match (&mut self.lane, task.lane) {
+            (_, false) => &mut self.live,
+            (Some((_, track)), true) => track,
+            (None, true) => return Err(Failure::Internal("a block of a lane that is gone".into())),
         };
-        let (Some(decoder), Some(of_source)) =
-            (self.decoders.get_mut(source), self.program.sources.get(source))
-        else {
-            return Err(Failure::Internal("a partition of an unknown source".into()));
-        };
-        let until = task.cut.map_or(block.bytes.len(), |cut| {
-            usize::try_from(cut.saturating_sub(block.start)).unwrap_or(usize::MAX).min(block.bytes.len())
-        });
-        self.decoded.clear();
-        decoder.decode(block.bytes.get(..until).unwrap_or(&[]), block.start, &mut self.decoded);
-        let decoded_ns = clock::elapsed_ns(begin);
-        failpoint::hit(Step::Decode);
-
-        let mut refusal = self.decoded.refusal.take();
-        let (known, restarted) = self.ask_ledger(task, &of_source.producer.clone());
-        if let Some(restarted) = restarted
-            && refusal.as_ref().is_none_or(|r| restarted.position < r.position)
-        {
-            refusal = Some(restarted);
-        }
-        let asked_ns = clock::elapsed_ns(begin);
-        if refusal.is_none() {
-            self.gather.block(&self.program, &self.decoded, &known, block, &mut self.cycle)?;
-        }
-        self.count(&[
-            ("decode", decoded_ns),
-            ("ledger", asked_ns - decoded_ns),
-            ("rule", clock::elapsed_ns(begin) - asked_ns),
-        ]);
-        let first = self.decoded.changes.first();
-        Ok(BlockReport {
-            worker: self.index,
-            partition: block.partition,
-            refusal,
-            form: self.decoded.form.zip(first.map(|c| c.position)),
-        })
-    }
-
-    /// Which changes of the decoded block are known; new ids are noted. A known id that is younger than its log is a
-    /// log that was restarted under the same names.
-    fn ask_ledger(&mut self, task: &DecodeTask, producer: &str) -> (Vec<bool>, Option<Refusal>) {
-        let names = &self.decoded.logs;
-        let logs: Vec<LogId> = names.iter().map(|name| self.ledger.intern(producer, name)).collect();
-        let reader = self.ledger.reader();
-        let mut known = vec![false; self.decoded.changes.len()];
-        let mut restarted = None;
-        let counters = &mut self.cycle.counters;
-        for (change, known) in self.decoded.changes.iter().zip(&mut known) {
-            if !task.skip.is_empty() && task.skip.binary_search(&change.position).is_ok() {
-                *known = true;
-                counters.resent += 1;
-                continue;
-            }
-            if let Some(of_change) = &change.id {
-                let Some(log) = logs.get(of_change.log as usize).copied() else { continue };
-                let id = Id { log, at: of_change.at, row: of_change.row };
-                if reader.contains(&id) {
-                    *known = true;
-                    counters.resent += 1;
-                    if self.ledger.is_restarted(log, change.ts) {
-                        restarted.get_or_insert_with(|| log_restarted(change.position, names, of_change.log));
-                    }
-                    continue;
-                }
-                let partition = task.block.partition;
-                self.ids.push(SeenId { id, partition, position: change.position, ts: change.ts });
-                let latest = self.cycle.latest_ts.entry(log).or_insert(change.ts);
-                *latest = change.ts.max(*latest);
-            }
-            counters.changes += 1;
-            if let Some(table) = change.table {
-                *counters.tables.entry(table).or_default() += 1;
-            }
-        }
-        for (reason, n) in &self.decoded.skipped {
-            *counters.skipped.entry(*reason).or_default() += n;
-        }
-        (known, restarted)
-    }
-
-    fn count(&mut self, stages: &[(&'static str, u64)]) {
-        for (stage, ns) in stages {
-            *self.cycle.counters.stage_ns.entry(stage).or_default() += ns;
-        }
+        let report = track.decode(task, &mut self.decoded, &mut self.cycle)?;
+        Ok(BlockReport { worker: self.index, ..report })
     }
 
     /// Enters the ids of this worker's parts and writes them down; of a repeated id the later message is named.
     fn enter(&mut self, task: &IdTask) -> Message {
         let mut duplicates = Vec::new();
-        let mut first: Option<BTreeMap<Id, &SeenId>> = None;
-        self.entered.clear();
-        let mut writer = self.ledger.writer(is_mine(task));
-        for seen in mine(task) {
-            if writer.insert(&seen.id) {
-                self.entered.push(seen.id);
-                continue;
-            }
-            // Rare: find the earliest message of each id, so that every later one is named.
-            first.get_or_insert_with(|| {
-                let mut first = BTreeMap::new();
-                for seen in mine(task) {
-                    let earliest = first.entry(seen.id).or_insert(seen);
-                    if seen.order() < earliest.order() {
-                        *earliest = seen;
-                    }
-                }
-                first
-            });
-        }
-        drop(writer);
-        if let Some(first) = first {
-            for seen in mine(task) {
-                let Some(earliest) = first.get(&seen.id).filter(|e| e.order() != seen.order()) else {
-                    continue;
-                };
-                let SeenId { partition, position, ts, .. } = *seen;
-                duplicates.push(Duplicate { partition, position, restarted: ts != earliest.ts });
-            }
-        }
-        let ids = if self.entered.is_empty() { Vec::new() } else { encode_ids(&mut self.entered) };
-        Message::Entered { duplicates, ids }
+        let ids = self.live.enter(task, &mut duplicates);
+        let lane_ids = self.lane.as_mut().map(|(_, track)| track.enter(task, &mut duplicates));
+        Message::Entered { duplicates, ids, lane_ids: lane_ids.unwrap_or_default() }
     }
 
     fn apply(&mut self, task: ApplyTask) -> Result<Applied, Failure> {
@@ -396,7 +311,7 @@ impl Worker {
             let number = shard_task.shard;
             let shard = self.shards.entry(number).or_insert_with(|| Shard::new(number, &task.view));
             let context = super::shard::Context {
-                program: &self.program,
+                program: self.live.program(),
                 commit: task.commit,
                 now: task.now,
                 causes: &task.causes,
@@ -415,7 +330,7 @@ impl Worker {
         Ok(Some(match message {
             Message::Decode(task) => Message::Decoded(self.decode(&task)?),
             Message::Discard => {
-                self.ids.clear();
+                self.tracks().for_each(Track::forget);
                 self.cycle = self.fresh();
                 return Ok(None);
             }
@@ -426,49 +341,21 @@ impl Worker {
                 }
                 let fresh = self.fresh();
                 let mut published = std::mem::replace(&mut self.cycle, fresh);
-                published.ids = self.lend_ids();
+                self.tracks().for_each(|track| track.lend_ids(&mut published));
                 Message::Published(Box::new(published))
             }
             Message::Enter(task) => self.enter(&task),
             Message::Withdraw(task) => {
-                mine(&task).for_each(|seen| self.ledger.remove(&seen.id));
-                Message::Entered { duplicates: Vec::new(), ids: Vec::new() }
+                self.tracks().for_each(|track| track.withdraw(&task));
+                Message::Entered { duplicates: Vec::new(), ids: Vec::new(), lane_ids: Vec::new() }
             }
             Message::Apply(task) => Message::Applied(Box::new(self.apply(*task)?)),
-            Message::Program { program, dropped } => {
-                self.replace(program, &dropped)?;
+            Message::Program { program, lane, dropped } => {
+                self.replace(program, lane.as_ref(), &dropped)?;
                 return Ok(None);
             }
             _ => return Ok(None),
         }))
-    }
-}
-
-/// Which parts of the ledger are the worker's.
-fn is_mine(task: &IdTask) -> [bool; PARTS] {
-    std::array::from_fn(|part| part % task.owners == task.owner)
-}
-
-fn mine(task: &IdTask) -> impl Iterator<Item = &SeenId> {
-    let is_mine = is_mine(task);
-    let mine = move |seen: &&SeenId| is_mine.get(part_of(&seen.id)).copied().unwrap_or_default();
-    task.ids.iter().flat_map(|ids| ids.iter()).filter(mine)
-}
-
-fn log_restarted(position: u64, names: &[String], log: u32) -> Refusal {
-    restarted_log(position, &format!(" of {}", names.get(log as usize).map_or("", String::as_str)))
-}
-
-/// The refusal of a change whose id another change has.
-pub(super) fn restarted_log(position: u64, of: &str) -> Refusal {
-    Refusal {
-        code: "log-restarted",
-        position,
-        table: String::new(),
-        message: format!(
-            "an id{of} that is already applied comes again with a later time: the log was restarted under the \
-             same names; give the source a new `producer` name if these are new changes"
-        ),
     }
 }
 

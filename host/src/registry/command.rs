@@ -10,7 +10,7 @@ use super::revision::{
     AuditEntry, Operation, OperationKind, OperationState, Preview, Revision, SWITCHES_MAX, Switch, audit_key,
     file_key,
 };
-use super::{Generation, GenerationState, LabelNames, META_KEY, Registry, Retained};
+use super::{Generation, GenerationState, META_KEY, Registry, Retained};
 use crate::config::Deliver;
 use crate::label::{Cause, SWITCH, Transition};
 use crate::state::View;
@@ -18,8 +18,6 @@ use std::sync::Arc;
 
 /// Revisions of one rule.
 pub const REVISIONS_MAX: usize = 1000;
-/// Label generations of one rule that are kept up to date at once.
-pub const GENERATIONS_MAX: usize = 4;
 /// Previews that a revision keeps.
 const PREVIEWS_MAX: usize = 5;
 
@@ -74,6 +72,15 @@ pub enum Command {
         /// Generation.
         space: u32,
     },
+    /// Drop a namespace that is not live, with its labels: it cannot go on.
+    GiveUp {
+        /// Rule.
+        rule: String,
+        /// Namespace.
+        space: u32,
+        /// Why.
+        why: String,
+    },
 }
 
 /// How far what an activation changes may have moved since a preview.
@@ -97,6 +104,10 @@ pub struct Facts<'a> {
     pub grace_us: i64,
     /// Who hears of a switch.
     pub audience: Audience,
+    /// How far every partition is applied as of that view.
+    pub positions: &'a [u64],
+    /// Sources that do not hold their whole history.
+    pub incomplete: &'a [String],
 }
 
 /// Who hears of a switch.
@@ -169,6 +180,7 @@ impl Command {
             Self::Rollback { .. } => "rollback",
             Self::Cancel { .. } => "cancel",
             Self::Retire { .. } => "retire",
+            Self::GiveUp { .. } => "give up",
         }
     }
 
@@ -182,7 +194,8 @@ impl Command {
             | Self::Activate { rule, .. }
             | Self::Rollback { rule }
             | Self::Cancel { rule, .. }
-            | Self::Retire { rule, .. } => rule,
+            | Self::Retire { rule, .. }
+            | Self::GiveUp { rule, .. } => rule,
         }
     }
 }
@@ -267,6 +280,7 @@ impl Registry {
             }
             Command::Cancel { rule, revision } => self.cancel(rule, *revision, facts, &mut effect)?,
             Command::Retire { space, .. } => self.retire(*space, facts, &mut effect),
+            Command::GiveUp { space, why, .. } => self.give_up(*space, why, facts, &mut effect),
         }
         Ok(effect)
     }
@@ -288,7 +302,7 @@ impl Registry {
         Ok(true)
     }
 
-    fn known(&self, rule: &str, number: u32) -> Result<&Revision, Refusal> {
+    pub(super) fn known(&self, rule: &str, number: u32) -> Result<&Revision, Refusal> {
         let known = self.revisions.iter().any(|r| r.rule == rule) || self.namespace(rule).is_some();
         self.revision(rule, number).ok_or_else(|| match known {
             true => Refusal::UnknownRevision { rule: rule.to_owned(), revision: number },
@@ -296,58 +310,13 @@ impl Registry {
         })
     }
 
-    fn prepare(
+    pub(super) fn begin(
         &mut self,
-        rule: &str,
-        number: u32,
+        kind: OperationKind,
+        (old, new): (u32, u32),
+        cause: Cause,
         facts: &Facts<'_>,
-        effect: &mut Effect,
-    ) -> Result<(), Refusal> {
-        let revision = self.known(rule, number)?.clone();
-        effect.done.revision = number;
-        let live = self.live(rule).map_or(0, |g| g.space);
-        let namespace = self.namespace(rule).filter(|n| n.namespace_id == revision.namespace_id);
-        let Some(namespace) = namespace.filter(|_| live != 0).map(|n| n.space) else {
-            return Err(Refusal::NeedsHistory { rule: rule.to_owned(), revision: number });
-        };
-        let under_way = self.running().find(|o| o.rule == rule && o.kind == OperationKind::Prepare);
-        if self.generation_of(rule, number).is_some() {
-            effect.done.operation = under_way.filter(|o| o.revision == number).map(|o| o.id);
-            effect.done.changed &= false;
-            return Ok(());
-        }
-        if let Some(operation) = under_way {
-            return Err(busy(operation));
-        }
-        let kept = self.generations.iter().filter(|g| g.rule == rule && g.state.is_evaluated()).count();
-        if kept >= GENERATIONS_MAX {
-            let what = "label generations that are kept up to date";
-            return Err(Refusal::TooMany { rule: rule.to_owned(), limit: GENERATIONS_MAX, what });
-        }
-        let labels = revision.manifest.labels.iter();
-        let mut generation = Generation {
-            space: 0,
-            rule: rule.to_owned(),
-            namespace,
-            revision: number,
-            label_id: revision.label_id.clone(),
-            params: revision.params.clone(),
-            labels: labels.map(|l| LabelNames { name: l.name.clone(), values: l.values.clone() }).collect(),
-            state: GenerationState::Sweeping,
-            file: revision.file.clone(),
-            given: revision.given.clone(),
-            retained: None,
-        };
-        self.labels_are_free(&generation)?;
-        let space = self.new_space();
-        generation.space = space;
-        self.generations.push(generation);
-        self.taken_over.insert(rule.to_owned());
-        effect.done.operation = Some(self.begin(OperationKind::Prepare, (live, space), Cause::Swap, facts));
-        Ok(())
-    }
-
-    fn begin(&mut self, kind: OperationKind, (old, new): (u32, u32), cause: Cause, facts: &Facts<'_>) -> u64 {
+    ) -> u64 {
         self.last_operation += 1;
         let of = self.generation(new);
         self.operations.push(Operation {
@@ -363,12 +332,14 @@ impl Registry {
             began_us: facts.now,
             ended_us: None,
             keys: 0,
+            read: None,
+            failure: String::new(),
         });
         self.last_operation
     }
 
     /// A label name belongs to one live rule.
-    fn labels_are_free(&self, generation: &Generation) -> Result<(), Refusal> {
+    pub(super) fn labels_are_free(&self, generation: &Generation) -> Result<(), Refusal> {
         for label in &generation.labels {
             if let Some((other, _)) = self.label(&label.name).filter(|(g, _)| g.rule != generation.rule) {
                 return Err(Refusal::LabelTaken {
@@ -400,7 +371,7 @@ impl Registry {
         let Some(found) = self.generation_of(rule, number) else {
             return Err(not(format!("is not prepared: `retag rule prepare {rule}@{number}`")));
         };
-        if found.state == GenerationState::Sweeping {
+        if matches!(found.state, GenerationState::Filling | GenerationState::Sweeping) {
             let operation = self.running().find(|o| o.new == found.space).map_or(0, |o| o.id);
             return Err(not(format!("is being prepared (operation {operation}): wait until it is ready")));
         }
@@ -465,7 +436,7 @@ impl Registry {
                 generation.retained = None;
             }
         }
-        let same = old.label_id == new.label_id;
+        let same = old.label_id == new.label_id && old.namespace == new.namespace;
         let cause = cause.unwrap_or(if same { Cause::Params } else { Cause::Swap });
         if facts.audience.summary {
             effect.switched = Some(self.summarize((&old, new), cause, facts));
@@ -513,63 +484,9 @@ impl Registry {
         let last = kept.max_by_key(|g| (g.retained.map(|r| r.since_us), g.space)).cloned();
         last.ok_or_else(|| Refusal::NothingBefore(rule.to_owned()))
     }
-
-    fn cancel(
-        &mut self,
-        rule: &str,
-        number: u32,
-        facts: &Facts<'_>,
-        effect: &mut Effect,
-    ) -> Result<(), Refusal> {
-        self.known(rule, number)?;
-        effect.done.revision = number;
-        let live = self.live.get(rule).copied();
-        let found = self.generation_of(rule, number).filter(|g| Some(g.space) != live);
-        let never_live = |g: &&Generation| g.state != GenerationState::Retained;
-        let Some(space) = found.filter(never_live).map(|g| g.space) else {
-            let release = serde_json::to_value(self.release(rule, number)).unwrap_or_default();
-            let what = release.as_str().unwrap_or_default().to_owned();
-            return Err(Refusal::NotCancellable { rule: rule.to_owned(), revision: number, what });
-        };
-        let running: Vec<u64> = self.running().filter(|o| o.new == space).map(|o| o.id).collect();
-        for id in running {
-            self.end_operation(id, OperationState::Cancelled, (facts.now, 0));
-            effect.done.operation = Some(id);
-        }
-        self.generations.retain(|g| g.space != space);
-        effect.dropped.push(space);
-        Ok(())
-    }
-
-    /// A generation whose grace is over and that no telling needs any more.
-    #[must_use]
-    pub fn expired(&self, now: i64) -> Option<Command> {
-        let over = |g: &&Generation| {
-            let due = g.retained.is_some_and(|r| r.until_us <= now);
-            g.state == GenerationState::Retained
-                && due
-                && !self.running().any(|o| o.old == g.space || o.new == g.space)
-        };
-        let found = self.generations.iter().find(over)?;
-        Some(Command::Retire { rule: found.rule.clone(), space: found.space })
-    }
-
-    fn retire(&mut self, space: u32, facts: &Facts<'_>, effect: &mut Effect) {
-        effect.done.changed =
-            matches!(self.expired(facts.now), Some(Command::Retire { space: s, .. }) if s == space);
-        if !effect.done.changed {
-            return;
-        }
-        if let Some(generation) = self.generations.iter_mut().find(|g| g.space == space) {
-            generation.state = GenerationState::Retired;
-            generation.retained = None;
-            effect.done.revision = generation.revision;
-            effect.dropped.push(space);
-        }
-    }
 }
 
-fn busy(operation: &Operation) -> Refusal {
+pub(super) fn busy(operation: &Operation) -> Refusal {
     let what = match operation.kind {
         OperationKind::Prepare => format!("preparing {}@{}", operation.rule, operation.revision),
         OperationKind::Tell => format!("telling the switch to {}@{}", operation.rule, operation.revision),

@@ -1,6 +1,7 @@
 //! Commands on a registry with one rule, without an engine.
 
 use super::*;
+use crate::registry::LabelNames;
 use crate::registry::revision::Release;
 use crate::registry::{KeyType, Namespace};
 use crate::rule::Manifest;
@@ -44,6 +45,8 @@ struct World {
     view: Arc<View>,
     now: i64,
     commit: u64,
+    positions: Vec<u64>,
+    incomplete: Vec<String>,
 }
 
 impl World {
@@ -58,6 +61,8 @@ impl World {
             entity,
             aggregates: Vec::new(),
             key_column: String::new(),
+            fence: Vec::new(),
+            filling: false,
         });
         registry.revisions.push(Revision { number: 1, ..*revision("l1", "n", &["a"]) });
         registry.generations.push(Generation {
@@ -75,7 +80,7 @@ impl World {
         });
         registry.live.insert("payer".into(), live);
         let (_, view) = StateWriter::open(Arc::new(MemStore::new())).unwrap();
-        Self { registry, view, now: 0, commit: 1 }
+        Self { registry, view, now: 0, commit: 1, positions: vec![7, 0], incomplete: Vec::new() }
     }
 
     fn ask(&mut self, command: Command) -> Result<Effect, Refusal> {
@@ -87,6 +92,8 @@ impl World {
             view: &self.view,
             grace_us: HOUR,
             audience: Audience { each_key: true, summary: true },
+            positions: &self.positions,
+            incomplete: &self.incomplete,
         };
         self.registry.execute(&command, &Asker { by: "ann".into(), why: "test".into() }, &facts)
     }
@@ -169,16 +176,103 @@ fn a_revision_goes_its_way_and_back() {
 fn what_cannot_be_exact_or_is_taken_is_refused_by_name() {
     let mut world = World::new();
     world.ask(push("l2", "other", &["a"])).unwrap();
-    assert_eq!(world.code(prepare(2)), "needs-history");
+    world.incomplete = vec!["orders".into()];
+    assert_eq!(world.code(prepare(2)), "no-history");
+    world.incomplete.clear();
+    let mut shops = revision("l9", "shops", &["a"]);
+    shops.manifest.entity = "shop".into();
+    world.ask(Command::Push(shops, Arc::new(vec![1]))).unwrap();
+    assert_eq!(world.code(prepare(3)), "entity-changed");
+    let mut buyer = revision("l9", "buyers", &["c"]);
+    buyer.rule = "buyer".into();
+    world.ask(Command::Push(buyer, Arc::new(vec![1]))).unwrap();
+    assert_eq!(world.code(Command::Prepare { rule: "buyer".into(), revision: 1 }), "needs-history");
     assert_eq!(world.code(prepare(9)), "unknown-revision");
-    assert_eq!(world.code(Command::Rollback { rule: "buyer".into() }), "unknown-rule");
+    assert_eq!(world.code(Command::Rollback { rule: "seller".into() }), "unknown-rule");
     let mut other = world.registry.live("payer").unwrap().clone();
     (other.rule, other.space) = ("buyer".into(), 90);
     other.labels = vec![LabelNames { name: "b".into(), values: Vec::new() }];
     world.registry.live.insert("buyer".into(), 90);
     world.registry.generations.push(other);
     world.ask(push("l3", "n", &["a", "b"])).unwrap();
-    assert_eq!(world.code(prepare(3)), "label-taken");
+    assert_eq!(world.code(prepare(4)), "label-taken");
+}
+
+#[test]
+fn new_aggregates_get_a_namespace_from_the_fence_on_that_goes_with_its_last_labels() {
+    use Release::{Checked, Live, Preparing, Ready, Retained};
+    let mut world = World::new();
+    let spaces = |world: &World| -> Vec<u32> { world.registry.namespaces.iter().map(|n| n.space).collect() };
+    world.ask(push("l2", "other", &["a"])).unwrap();
+    let operation = world.ask(prepare(2)).unwrap().done.operation.unwrap();
+    let filling = world.registry.namespaces[1].clone();
+    assert_eq!((filling.fence, filling.filling, world.releases()), (vec![7, 0], true, vec![Live, Preparing]));
+    assert_eq!(world.registry.namespace("payer").unwrap().space, 1, "consumers read the live one");
+    assert_eq!(world.ask(prepare(2)).unwrap().done.operation, Some(operation));
+    assert_eq!(world.code(activate(2)), "not-ready");
+    // Cancelled, both go.
+    let cancelled = world.ask(Command::Cancel { rule: "payer".into(), revision: 2 }).unwrap();
+    assert_eq!((cancelled.dropped.len(), spaces(&world)), (2, vec![1]));
+    assert_eq!(world.releases(), [Live, Checked]);
+    // Given up: the same, with the reason.
+    world.ask(prepare(2)).unwrap();
+    let space = spaces(&world)[1];
+    let give_up = |space| Command::GiveUp { rule: "payer".into(), space, why: "no such column".into() };
+    assert!(!world.ask(give_up(1)).unwrap().done.changed, "a live namespace cannot be given up");
+    assert!(world.ask(give_up(space)).unwrap().done.changed);
+    let last = world.registry.operations.last().unwrap();
+    assert_eq!((last.state, last.failure.as_str()), (OperationState::Failed, "no such column"));
+    assert_eq!((spaces(&world), world.releases()), (vec![1], vec![Live, Checked]));
+    // Filled, swept, live; the one before stays until its grace is over.
+    world.ask(prepare(2)).unwrap();
+    let space = spaces(&world)[1];
+    world.registry.filled(space);
+    let new = world.registry.generations.last().unwrap();
+    assert_eq!((new.state, new.namespace), (GenerationState::Sweeping, space));
+    world.finish();
+    assert_eq!(world.releases(), [Live, Ready]);
+    world.ask(activate(2)).unwrap();
+    assert_eq!(world.registry.operations.last().unwrap().cause, Cause::Swap);
+    assert!(!world.registry.can_give_up(1), "a switch from it is being told");
+    world.finish();
+    assert_eq!((spaces(&world), world.releases()), (vec![1, space], vec![Retained, Live]));
+    assert_eq!(world.registry.namespace("payer").unwrap().space, space);
+    // A third revision that counts what the first one counted needs no history.
+    world.ask(push("l3", "n", &["a"])).unwrap();
+    assert_eq!(world.registry.plan("payer", 3, Vec::new()).unwrap().history, None);
+    world.ask(prepare(3)).unwrap();
+    assert_eq!(world.registry.generations.last().unwrap().state, GenerationState::Sweeping);
+    world.finish();
+    world.now += HOUR;
+    let retire = world.registry.expired(world.now).unwrap();
+    world.ask(retire).unwrap();
+    assert_eq!(spaces(&world), [1, space], "payer@3 still reads it");
+    world.ask(Command::Cancel { rule: "payer".into(), revision: 3 }).unwrap();
+    assert_eq!(spaces(&world), [space]);
+}
+
+#[test]
+fn a_plan_says_what_history_is_read_and_how_long_that_takes() {
+    let mut world = World::new();
+    world.ask(push("l2", "other", &["a"])).unwrap();
+    let sources = |complete| {
+        vec![super::super::plan::SourceHistory { source: "orders".into(), bytes: 6_000, complete }]
+    };
+    let plan = world.registry.plan("payer", 2, sources(true)).unwrap();
+    assert_eq!(plan.history.as_ref().unwrap().seconds, None);
+    assert!(plan.words.contains("6000 bytes of orders, time unknown"), "{}", plan.words);
+    world.ask(prepare(2)).unwrap();
+    world.registry.operations[0].read = Some(crate::registry::revision::HistoryRead {
+        rows: 50,
+        bytes: 4_000,
+        timed_bytes: 2_000,
+        time_us: 5_000_000,
+    });
+    world.ask(push("l3", "third", &["a"])).unwrap();
+    let plan = world.registry.plan("payer", 3, sources(true)).unwrap();
+    assert!(plan.words.contains("about 15 s"), "{}", plan.words);
+    let plan = world.registry.plan("payer", 3, sources(false)).unwrap();
+    assert!(plan.words.contains("source orders has history = \"none\""), "{}", plan.words);
 }
 
 #[test]

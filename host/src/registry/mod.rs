@@ -7,11 +7,13 @@
 pub mod command;
 pub mod key;
 pub mod plan;
+mod prepare;
 pub mod preview;
 mod refusal;
 pub mod revision;
 
 pub use key::KeyType;
+pub use prepare::GENERATIONS_MAX;
 pub use refusal::Refusal;
 pub use revision::{Operation, Revision, Switch};
 
@@ -58,12 +60,21 @@ pub struct Namespace {
     pub aggregates: Vec<crate::rule::manifest::Aggregate>,
     /// Name of the key column of the rule's first table, for exports.
     pub key_column: String,
+    /// Where the stream feeds it from, per partition; what lies before comes from the lane. A partition that is not listed
+    /// lies wholly behind it.
+    #[serde(default)]
+    pub fence: Vec<u64>,
+    /// What lies before the fence is still being read.
+    #[serde(default)]
+    pub filling: bool,
 }
 
 /// How far a label generation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum GenerationState {
+    /// Its namespace still reads its history; nothing is evaluated yet.
+    Filling,
     /// Its labels are being evaluated for all keys.
     Sweeping,
     /// Its labels are those of every key.
@@ -81,6 +92,12 @@ impl GenerationState {
     #[must_use]
     pub const fn is_evaluated(self) -> bool {
         matches!(self, Self::Sweeping | Self::Ready | Self::Retained)
+    }
+
+    /// It is kept up to date, or will be.
+    #[must_use]
+    pub const fn is_kept(self) -> bool {
+        self.is_evaluated() || matches!(self, Self::Filling)
     }
 }
 
@@ -193,10 +210,17 @@ impl Registry {
         u16::try_from(self.entities.len() - 1).ok()
     }
 
-    /// The namespace of a rule.
+    /// The namespace that the live labels of a rule are read from; before there are any, its first.
     #[must_use]
     pub fn namespace(&self, rule: &str) -> Option<&Namespace> {
-        self.namespaces.iter().find(|n| n.rule == rule)
+        let live = self.live(rule).and_then(|g| self.namespace_of(g.namespace));
+        live.or_else(|| self.namespaces.iter().find(|n| n.rule == rule))
+    }
+
+    /// A namespace by its number.
+    #[must_use]
+    pub fn namespace_of(&self, space: u32) -> Option<&Namespace> {
+        self.namespaces.iter().find(|n| n.space == space)
     }
 
     /// A generation by its number.
@@ -223,7 +247,7 @@ impl Registry {
     /// The entity of a namespace's number.
     #[must_use]
     pub fn entity_of(&self, namespace: u32) -> Option<(u16, &Entity)> {
-        let found = self.namespaces.iter().find(|n| n.space == namespace)?;
+        let found = self.namespace_of(namespace)?;
         Some((found.entity, self.entities.get(usize::from(found.entity))?))
     }
 }

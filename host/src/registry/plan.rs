@@ -51,14 +51,39 @@ pub struct Plan {
     pub labels: Difference,
     /// Parameters.
     pub params: Difference,
+    /// What of the sources would be read again; null where nothing is.
+    #[serde(default)]
+    pub history: Option<HistoryPlan>,
+}
+
+/// What of the sources would be read again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryPlan {
+    /// By source.
+    pub sources: Vec<SourceHistory>,
+    /// Bytes of all of them.
+    pub bytes: u64,
+    /// How long it takes at the rate of the last time; null before there was one.
+    pub seconds: Option<u64>,
+}
+
+/// What a source has given so far.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceHistory {
+    /// Source.
+    pub source: String,
+    /// Bytes.
+    pub bytes: u64,
+    /// It holds every change since its tables were empty.
+    pub complete: bool,
 }
 
 impl Registry {
-    /// What revision `number` of `rule` changes.
+    /// What revision `number` of `rule` changes, where `sources` have given so much.
     ///
     /// # Errors
     /// There is no such revision.
-    pub fn plan(&self, rule: &str, number: u32) -> Result<Plan, Refusal> {
+    pub fn plan(&self, rule: &str, number: u32, sources: Vec<SourceHistory>) -> Result<Plan, Refusal> {
         let unknown = || Refusal::UnknownRevision { rule: rule.to_owned(), revision: number };
         let new = self.revision(rule, number).ok_or_else(unknown)?;
         let live = self.live(rule).and_then(|g| self.revision(rule, g.revision));
@@ -69,12 +94,27 @@ impl Registry {
             Some(live) if live.params != new.params => PlanKind::Parameters,
             Some(_) => PlanKind::Nothing,
         };
+        let counted = self.namespaces.iter().any(|n| n.rule == rule && n.namespace_id == new.namespace_id);
+        let needed = kind == PlanKind::Aggregates && live.is_some() && !counted;
+        let history = needed.then(|| {
+            let bytes = sources.iter().map(|s| s.bytes).sum();
+            let mut reads = self.operations.iter().rev().filter_map(|o| o.read);
+            HistoryPlan { sources, bytes, seconds: reads.find_map(|read| read.seconds_for(bytes)) }
+        });
         Ok(Plan {
             rule: rule.to_owned(),
             revision: number,
             against: live.map(|l| l.number),
             kind,
-            words: words(kind, rule, number),
+            words: match (&history, live) {
+                (Some(history), _) => history.words(rule, number),
+                (None, None) => format!(
+                    "a rule that is new to this state: its history has to be read from the start of the sources; put the file \
+                     into the configuration and start once with --rebuild {rule}"
+                ),
+                (None, Some(_)) => words(kind, rule, number),
+            },
+            history,
             aggregates: difference(live, new, |r| {
                 let aggregates = r.manifest.aggregates.iter();
                 aggregates.map(|a| (a.name.clone(), serde_json::json!([a.kind, a.value, a.window]))).collect()
@@ -97,9 +137,29 @@ fn words(kind: PlanKind, rule: &str, number: u32) -> String {
             "labels only: all keys are evaluated anew from the sums that are there; `retag rule prepare {rule}@{number}`"
         ),
         PlanKind::Aggregates => format!(
-            "new aggregates: their history has to be read from the start of the sources; put the file into the \
-             configuration and start once with --rebuild {rule}"
+            "other aggregates, whose sums are kept already: all keys are evaluated anew; `retag rule prepare {rule}@{number}`"
         ),
+    }
+}
+
+impl HistoryPlan {
+    fn words(&self, rule: &str, number: u32) -> String {
+        if let Some(source) = self.sources.iter().find(|source| !source.complete) {
+            return format!(
+                "new aggregates, but source {} has history = \"none\": what they were before cannot be read",
+                source.source
+            );
+        }
+        let time = match self.seconds {
+            Some(seconds) => format!("about {seconds} s at the rate of the last time"),
+            None => "time unknown".to_owned(),
+        };
+        let sources: Vec<String> =
+            self.sources.iter().map(|s| format!("{} bytes of {}", s.bytes, s.source)).collect();
+        format!(
+            "new aggregates: their history is read again beside the stream, {}, {time}; `retag rule prepare {rule}@{number}`",
+            sources.join(", ")
+        )
     }
 }
 

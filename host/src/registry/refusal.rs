@@ -36,15 +36,49 @@ pub enum Refusal {
         /// What is missing and the next command.
         what: String,
     },
-    /// The revision counts other things than the live one.
+    /// The rule has no live labels that a revision could follow.
     #[error(
-        "{rule}@{revision} has new aggregates, whose sums would lack everything before (--rebuild {rule} reads it)"
+        "{rule}@{revision}: rule {rule} is new to this state, and its sums would lack everything before \
+         (--rebuild {rule} reads it)"
     )]
     NeedsHistory {
         /// Rule.
         rule: String,
         /// Revision.
         revision: u32,
+    },
+    /// The revision counts other things than the live one, and what they were cannot be read.
+    #[error(
+        "{rule}@{revision} has new aggregates, and source {source_name} has history = \"none\": their sums would lack \
+         everything before"
+    )]
+    NoHistory {
+        /// Rule.
+        rule: String,
+        /// Revision.
+        revision: u32,
+        /// The source.
+        source_name: String,
+    },
+    /// The revision counts other things than the live one, and a source does not hold its beginning any more.
+    #[error("{rule}@{revision} has new aggregates, but their history cannot be read: {why}")]
+    HistoryGone {
+        /// Rule.
+        rule: String,
+        /// Revision.
+        revision: u32,
+        /// What is wrong with the source.
+        why: String,
+    },
+    /// The revision's keys are others than the live one's.
+    #[error("{rule}@{revision} is of entity `{entity}` or another key type; a rule keeps its entity")]
+    EntityChanged {
+        /// Rule.
+        rule: String,
+        /// Revision.
+        revision: u32,
+        /// Its entity.
+        entity: String,
     },
     /// A label of that name belongs to another rule.
     #[error("label `{label}` of {rule} belongs to rule {other} already")]
@@ -131,7 +165,10 @@ impl Refusal {
             Self::UnknownRevision { .. } => (404, "unknown-revision", "Unknown revision"),
             Self::UnderWay { .. } => (409, "operation-under-way", "Another operation is under way"),
             Self::NotReady { .. } => (409, "not-ready", "Not ready"),
-            Self::NeedsHistory { .. } => (409, "needs-history", "New aggregates need history"),
+            Self::NeedsHistory { .. } => (409, "needs-history", "A new rule needs history"),
+            Self::NoHistory { .. } => (409, "no-history", "A source does not hold its history"),
+            Self::HistoryGone { .. } => (409, "history-gone", "A source does not hold its beginning"),
+            Self::EntityChanged { .. } => (409, "entity-changed", "Another entity"),
             Self::LabelTaken { .. } => (409, "label-taken", "Label of another rule"),
             Self::NothingBefore(_) => (409, "nothing-before", "No earlier revision"),
             Self::NotCancellable { .. } => (409, "not-cancellable", "Nothing to cancel"),
@@ -159,6 +196,12 @@ impl Refusal {
             Self::NeedsHistory { .. } => {
                 "put the file into the configuration and start once with --rebuild RULE: it reads the log again"
             }
+            Self::NoHistory { .. } => {
+                "set history = \"complete\" once the source holds every change since its tables were empty, and restart; \
+                 or read such a log into a new state directory"
+            }
+            Self::HistoryGone { .. } => "bring back what the source held, and prepare again",
+            Self::EntityChanged { .. } => "give it another name, and bring it in by the configuration",
             Self::LabelTaken { .. } => "rename the label in one of them",
             Self::NothingBefore(_) => "activate a revision by its number: `retag rule ls RULE`",
             Self::NotCancellable { .. } => "`retag rule rollback RULE` goes back from a live one",

@@ -74,7 +74,7 @@ pub struct Report {
 pub enum Release {
     /// It came and passed the check; nothing else.
     Checked,
-    /// Its labels are being evaluated for all keys.
+    /// Its history is being read, or its labels are being evaluated for all keys.
     Preparing,
     /// It can go live at once.
     Ready,
@@ -133,7 +133,7 @@ pub struct Switch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OperationKind {
-    /// Evaluates all keys for a label generation.
+    /// Reads the history of new aggregates, where there are any, and evaluates all keys for a label generation.
     Prepare,
     /// Tells the sinks what a switch of generations changed.
     Tell,
@@ -149,6 +149,8 @@ pub enum OperationState {
     Done,
     /// Given up on request.
     Cancelled,
+    /// Given up because it could not go on.
+    Failed,
 }
 
 /// Work that takes many commits.
@@ -178,6 +180,43 @@ pub struct Operation {
     pub ended_us: Option<i64>,
     /// Keys that it went over, once it has ended.
     pub keys: u64,
+    /// What it read of the sources, where it read them.
+    #[serde(default)]
+    pub read: Option<HistoryRead>,
+    /// Why it could not go on.
+    #[serde(default)]
+    pub failure: String,
+}
+
+/// What was read of the sources for new aggregates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryRead {
+    /// Changes.
+    pub rows: u64,
+    /// Bytes, those of messages that the rule does not read too.
+    pub bytes: u64,
+    /// Bytes that the time is of: it is not known across a restart.
+    pub timed_bytes: u64,
+    /// µs that those took beside the stream.
+    pub time_us: u64,
+}
+
+impl HistoryRead {
+    /// Seconds that `bytes` more take; `None` before anything was timed.
+    #[must_use]
+    pub fn seconds_for(&self, bytes: u64) -> Option<u64> {
+        let us = u128::from(bytes) * u128::from(self.time_us);
+        let seconds = us.checked_div(u128::from(self.timed_bytes))? / 1_000_000;
+        u64::try_from(seconds).ok()
+    }
+
+    /// `n` of what was read by what it took, per second; `None` before anything was timed.
+    #[must_use]
+    pub fn per_second(&self, n: u64) -> Option<u64> {
+        let timed = u128::from(n) * u128::from(self.timed_bytes);
+        let timed = timed.checked_div(u128::from(self.bytes))? * 1_000_000;
+        u64::try_from(timed.checked_div(u128::from(self.time_us))?).ok()
+    }
 }
 
 /// One line of the audit.
@@ -225,10 +264,10 @@ impl Registry {
         self.revisions.iter().filter(move |r| r.rule == rule)
     }
 
-    /// The label generation of a revision that is kept up to date.
+    /// The label generation of a revision that is kept up to date, or will be.
     #[must_use]
     pub fn generation_of(&self, rule: &str, number: u32) -> Option<&Generation> {
-        let of = |g: &&Generation| g.rule == rule && g.revision == number && g.state.is_evaluated();
+        let of = |g: &&Generation| g.rule == rule && g.revision == number && g.state.is_kept();
         self.generations.iter().find(of)
     }
 
@@ -240,7 +279,7 @@ impl Registry {
             None => Release::Checked,
             Some(g) if self.live.get(rule) == Some(&g.space) => Release::Live,
             Some(g) => match g.state {
-                GenerationState::Sweeping => Release::Preparing,
+                GenerationState::Filling | GenerationState::Sweeping => Release::Preparing,
                 GenerationState::Ready => Release::Ready,
                 GenerationState::Retained => Release::Retained,
                 GenerationState::Retiring | GenerationState::Retired => Release::Retired,

@@ -39,6 +39,8 @@ pub struct Files {
 struct Open {
     path: PathBuf,
     file: File,
+    /// Length and sha256 of its first bytes, when it was opened.
+    first: (u64, String),
     /// The end of what was given when nothing stood behind it, and the bytes before that.
     seen: Option<(Position, Vec<u8>)>,
 }
@@ -67,6 +69,13 @@ impl Open {
         let is_other = |at: std::fs::Metadata| (at.dev(), at.ino()) != (own.dev(), own.ino());
         let replaced = read == 0 && self.path.metadata().is_ok_and(is_other);
         Ok(replaced.then_some("another file has taken its place"))
+    }
+
+    /// Whether its first bytes are those that it was opened with.
+    fn begins_as_it_did(&self) -> std::io::Result<bool> {
+        let mut bytes = vec![0; usize::try_from(self.first.0).unwrap_or(0)];
+        let read = read_full(&self.file, &mut bytes, 0)?;
+        Ok(read == bytes.len() && sha256(&bytes) == self.first.1)
     }
 
     /// Notes the end at `end`.
@@ -109,13 +118,32 @@ impl Files {
             files.push(if partition.source == source_name {
                 let path = folder.join(&partition.name);
                 let file = File::open(&path).map_err(|error| io(source_name, &path, error))?;
-                Some(Open { path, file, seen: None })
+                let first = (partition.fingerprint_len, partition.fingerprint.clone());
+                Some(Open { path, file, first, seen: None })
             } else {
                 None
             });
         }
         let (source_name, pool) = (source_name.to_owned(), Vec::new());
         Ok(Self { source_name, files, boundary, until_end, pool })
+    }
+
+    /// The bytes of a block, kept to be filled again.
+    fn shared(&mut self, bytes: Vec<u8>) -> Arc<Vec<u8>> {
+        let bytes = Arc::new(bytes);
+        if self.pool.len() < POOL_MAX {
+            self.pool.push(bytes.clone());
+        }
+        bytes
+    }
+
+    fn too_large(&self, path: &Path, position: Position) -> SourceError {
+        SourceError::TooLarge {
+            source_name: self.source_name.clone(),
+            path: path.display().to_string(),
+            position,
+            limit: MESSAGE_BYTES_MAX,
+        }
     }
 }
 
@@ -145,9 +173,7 @@ impl Source for Files {
                 let (source_name, path) = (self.source_name.clone(), path.display().to_string());
                 return Err(SourceError::Utf16 { source_name, path });
             }
-            if let Some(mark) = bytes.get_mut(..MARK.len()).filter(|mark| offset == 0 && *mark == MARK) {
-                mark.copy_from_slice(BLANKS);
-            }
+            blank_mark(&mut bytes, offset);
             let whole = match memchr::memrchr(b'\n', &bytes) {
                 Some(line) if at_end => {
                     if self.until_end {
@@ -159,14 +185,7 @@ impl Source for Files {
                 Some(line) => (self.boundary)(bytes.get(..=line).unwrap_or(&[])).unwrap_or(line + 1),
                 None if at_end && self.until_end => read,
                 None if at_end => 0,
-                None if wanted >= MESSAGE_BYTES_MAX => {
-                    return Err(SourceError::TooLarge {
-                        source_name: self.source_name.clone(),
-                        path: path.display().to_string(),
-                        position: offset,
-                        limit: MESSAGE_BYTES_MAX,
-                    });
-                }
+                None if wanted >= MESSAGE_BYTES_MAX => return Err(self.too_large(&path, offset)),
                 None => {
                     wanted = (wanted * 4).min(MESSAGE_BYTES_MAX);
                     continue;
@@ -176,12 +195,58 @@ impl Source for Files {
             if at_end {
                 open.note(offset + whole as u64).map_err(wrap)?;
             }
-            let bytes = Arc::new(bytes);
-            if self.pool.len() < POOL_MAX {
-                self.pool.push(bytes.clone());
-            }
-            return Ok(Block { partition, start: offset, bytes, at_end });
+            return Ok(Block { partition, start: offset, bytes: self.shared(bytes), at_end });
         }
+    }
+
+    fn read_again(
+        &mut self,
+        partition: usize,
+        offset: Position,
+        (bytes_max, until): (usize, Position),
+    ) -> Result<Block, SourceError> {
+        let mut bytes = take_buffer(&mut self.pool);
+        let Some(Some(open)) = self.files.get(partition) else {
+            return Ok(Block { partition, start: offset, bytes: Arc::default(), at_end: true });
+        };
+        let path = open.path.clone();
+        let wrap = |error| io(&self.source_name, &path, error);
+        let replaced = |why| SourceError::Replaced {
+            source_name: self.source_name.clone(),
+            path: path.display().to_string(),
+            position: until,
+            why,
+        };
+        if offset == 0 && !open.begins_as_it_did().map_err(wrap)? {
+            return Err(replaced("its first bytes differ"));
+        }
+        let left = usize::try_from(until.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let mut wanted = bytes_max.min(left);
+        loop {
+            bytes.resize(wanted, 0);
+            if read_full(&open.file, &mut bytes, offset).map_err(wrap)? < wanted {
+                return Err(replaced("it is shorter"));
+            }
+            blank_mark(&mut bytes, offset);
+            let whole = match memchr::memrchr(b'\n', &bytes) {
+                _ if wanted == left => wanted, // `until` ends a message, with a line's end or without
+                Some(line) => (self.boundary)(bytes.get(..=line).unwrap_or(&[])).unwrap_or(line + 1),
+                None if wanted >= MESSAGE_BYTES_MAX => return Err(self.too_large(&path, offset)),
+                None => {
+                    wanted = (wanted * 4).min(MESSAGE_BYTES_MAX).min(left);
+                    continue;
+                }
+            };
+            bytes.truncate(whole);
+            return Ok(Block { partition, start: offset, bytes: self.shared(bytes), at_end: whole == left });
+        }
+    }
+}
+
+/// A byte order mark is no part of a message.
+fn blank_mark(bytes: &mut [u8], offset: Position) {
+    if let Some(mark) = bytes.get_mut(..MARK.len()).filter(|mark| offset == 0 && *mark == MARK) {
+        mark.copy_from_slice(BLANKS);
     }
 }
 
@@ -243,6 +308,14 @@ pub fn discover(
     Ok(partitions)
 }
 
+/// Whether the file of a partition still holds what was read of it, from its beginning on.
+///
+/// # Errors
+/// It is not there, or not the one that was read.
+pub fn holds(folder: &Path, partition: &Partition, position: Position) -> Result<(), SourceError> {
+    verify(folder, partition, position, partition.name.clone()).map(drop)
+}
+
 /// The same file under another name: the fingerprint is equal and the old path is gone.
 fn renamed(
     folder: &Path,
@@ -292,8 +365,11 @@ fn look(folder: &Path, source_name: &str, name: &str, bytes: u64) -> Result<(u64
     let mut first = vec![0; usize::try_from(length).unwrap_or(0)];
     let read = read_full(&file, &mut first, 0).map_err(wrap)?;
     first.truncate(read);
-    let hash = Sha256::digest(&first);
-    Ok((size, read as u64, hash.iter().map(|byte| format!("{byte:02x}")).collect()))
+    Ok((size, read as u64, sha256(&first)))
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A partition's name: its path from the configuration's folder, or from the root where it lies elsewhere, however the
@@ -455,6 +531,30 @@ mod tests {
             std::fs::write(path, b"11\n22\n33\n").unwrap();
         });
         assert!(replaced.contains("another file has taken its place"), "{replaced}");
+    }
+
+    #[test]
+    fn what_was_read_is_read_again_up_to_where_it_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        std::fs::write(&path, b"11\n22\n33").unwrap();
+        let found = partitions(folder.path(), &[]).unwrap();
+        let mut files = Files::open(folder.path(), "orders", &found, no_boundary, false).unwrap();
+        let mut again = |offset, bytes_max, until| {
+            let block = files.read_again(0, offset, (bytes_max, until));
+            block.map(|block| (block.bytes.to_vec(), block.at_end)).map_err(|error| error.to_string())
+        };
+        assert_eq!(again(0, 4, 8), Ok((b"11\n".to_vec(), false)));
+        assert_eq!(again(0, 1, 8), Ok((b"11\n".to_vec(), false)), "a line that is longer than asked for");
+        // The last line had no end when it was read; what stands behind it now is not its own.
+        std::fs::write(&path, b"11\n22\n33\n44\n").unwrap();
+        assert_eq!(again(6, 100, 8), Ok((b"33".to_vec(), true)));
+        assert_eq!(again(3, 100, 8), Ok((b"22\n33".to_vec(), true)));
+        std::fs::write(&path, b"11\n2").unwrap();
+        assert!(again(3, 100, 8).unwrap_err().contains("it is shorter"));
+        std::fs::write(&path, b"x1\n22\n33\n").unwrap();
+        assert!(again(0, 4, 8).unwrap_err().contains("its first bytes differ"));
+        assert!(holds(folder.path(), &found[0], 8).unwrap_err().to_string().contains("differ"));
     }
 
     #[test]

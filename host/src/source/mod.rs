@@ -118,6 +118,18 @@ pub trait Source: Send {
     /// # Errors
     /// What the outside does not give.
     fn read(&mut self, partition: usize, offset: Position, bytes_max: usize) -> Result<Block, SourceError>;
+
+    /// Reads whole messages from `offset` on again, about as many bytes as the first bound says, and none behind the second
+    /// one, where the last message ends that was read so far.
+    ///
+    /// # Errors
+    /// What the outside does not give; what was read is not there any more.
+    fn read_again(
+        &mut self,
+        partition: usize,
+        offset: Position,
+        bounds: (usize, Position),
+    ) -> Result<Block, SourceError>;
 }
 
 /// What the state remembers of one partition.

@@ -101,6 +101,8 @@ pub(crate) fn registry() -> Registry {
                 aggregate(6, "born", "max", Some(ValueType::Date)),
             ],
             key_column: "user_id".into(),
+            fence: Vec::new(),
+            filling: false,
         },
         Namespace {
             space: SHOPPER.0,
@@ -109,6 +111,8 @@ pub(crate) fn registry() -> Registry {
             entity: 1,
             aggregates: vec![aggregate(0, "orders", "count", None)],
             key_column: "shop".into(),
+            fence: Vec::new(),
+            filling: false,
         },
     ];
     let generation = |space, rule: &str, namespace, labels| Generation {

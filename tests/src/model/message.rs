@@ -142,7 +142,7 @@ macro_rules! columns {
     };
 }
 columns!(UserColumns: UserRow { user_id });
-columns!(OrderColumns: OrderRow { order_id, user_id, merchant_id, state, amount, ctime });
+columns!(OrderColumns: OrderRow { order_id, user_id, merchant_id, state, amount, quantity, ctime });
 columns!(PacketColumns: PacketImage { packet_id, sender_id, receiver_id, amount, state });
 
 /// What the rules see of `shop.users`.
@@ -161,6 +161,7 @@ pub(super) struct OrderRow {
     pub(super) state: Option<i64>,
     /// Hundredths.
     pub(super) amount: Option<i128>,
+    pub(super) quantity: Option<i64>,
     /// µs since 1970; a zero date is `None` too.
     pub(super) ctime: Option<i64>,
 }
@@ -214,6 +215,7 @@ impl Columns for OrderColumns {
             merchant_id: integer(&self.merchant_id),
             state: integer(&self.state),
             amount: text(&self.amount).and_then(|text| cents(&text).ok()),
+            quantity: integer(&self.quantity),
             ctime: text(&self.ctime).and_then(|text| micros(&text).ok().flatten()),
         })
     }

@@ -17,7 +17,7 @@ use anyhow::{Context, Result};
 
 pub use label::{Labels, member_counts};
 pub use packets::PacketRow;
-pub use payer::PayerRow;
+pub use payer::{MapSide, PayerRow};
 
 use message::{ChangeId, Message, OrderRow, PacketImage, UserRow};
 use table::Table;
@@ -126,13 +126,25 @@ impl Model {
     /// Aggregates of rule `payer` by user; users without any are not in it.
     #[must_use]
     pub fn payer(&self) -> BTreeMap<u64, PayerRow> {
-        payer::aggregates(&self.users, &self.orders)
+        self.payer_side(MapSide::States)
+    }
+
+    /// Aggregates of rule `payer` with another map side.
+    #[must_use]
+    pub fn payer_side(&self, side: MapSide) -> BTreeMap<u64, PayerRow> {
+        payer::aggregates(&self.users, &self.orders, side)
     }
 
     /// Labels of rule `payer` by user.
     #[must_use]
     pub fn payer_labels(&self, params: &Params) -> Labels {
-        payer::labels(&self.payer(), params)
+        self.payer_side_labels(MapSide::States, params)
+    }
+
+    /// Labels of rule `payer` with another map side.
+    #[must_use]
+    pub fn payer_side_labels(&self, side: MapSide, params: &Params) -> Labels {
+        payer::labels(&self.payer_side(side), params)
     }
 
     /// Aggregates of rule `red_packet` by user; users without any are not in it.

@@ -38,12 +38,37 @@ impl PayerRow {
     }
 }
 
-pub(super) fn aggregates(users: &Table<UserRow>, orders: &Table<OrderRow>) -> BTreeMap<u64, PayerRow> {
+/// What rule `payer` counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MapSide {
+    /// Orders by their state, and their merchants.
+    #[default]
+    States,
+    /// Orders by their quantity as if it were their state, and themselves as if they were merchants: another map side over
+    /// columns that the rule does not read, see [`crate::rule_file::baskets`].
+    Baskets,
+}
+
+impl MapSide {
+    /// What stands for the merchant and for the state of an order.
+    fn of(self, order: &OrderRow) -> Option<(i64, i64)> {
+        match self {
+            Self::States => order.merchant_id.zip(order.state),
+            Self::Baskets => i64::try_from(order.order_id).ok().zip(order.quantity),
+        }
+    }
+}
+
+pub(super) fn aggregates(
+    users: &Table<UserRow>,
+    orders: &Table<OrderRow>,
+    side: MapSide,
+) -> BTreeMap<u64, PayerRow> {
     let mut rows: BTreeMap<u64, PayerRow> = BTreeMap::new();
     let mut paid_by_merchant: HashMap<(u64, i64), i64> = HashMap::new();
     for (order, times) in orders.images() {
-        let (Some(user), Some(merchant), Some(state), Some(amount)) =
-            (order.user_id, order.merchant_id, order.state, order.amount)
+        let (Some(user), Some((merchant, state)), Some(amount)) =
+            (order.user_id, side.of(order), order.amount)
         else {
             continue;
         };

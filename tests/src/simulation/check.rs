@@ -2,7 +2,7 @@
 //! and what was delivered all say what the model says.
 
 use super::world::World;
-use crate::model::{Model, Params, PayerRow};
+use crate::model::{MapSide, Model, Params, PayerRow};
 use retag_host::config::Deliver;
 use retag_host::label::outbox::Place;
 use retag_host::registry::revision::{AuditEntry, audit_key};
@@ -72,8 +72,10 @@ fn records(view: &View) -> Vec<(usize, u64, Record)> {
     all
 }
 
-fn payer(view: &View, registry: &Registry) -> BTreeMap<u64, PayerRow> {
-    let space = registry.namespace("payer").expect("rule payer").space;
+/// What each namespace of rule payer counts, by its id.
+pub type MapSides = BTreeMap<String, MapSide>;
+
+fn payer(view: &View, space: u32) -> BTreeMap<u64, PayerRow> {
     let slot = |index| Slot { space, index };
     let mut rows = BTreeMap::new();
     for (_, key, record) in records(view) {
@@ -188,12 +190,20 @@ pub fn assert_labels(outcome: impl Into<Outcome>, rule: &str, params: &Params) {
 }
 
 /// Every label generation of rule payer that is kept up to date carries what the model says under its parameters, and a
-/// consumer who followed all messages holds the live one's. Labels that a script renamed come back under `renamed`.
+/// consumer who followed all messages holds the live one's; every namespace that has its history holds what the model says
+/// of its map side. Labels that a script renamed come back under `renamed`.
 ///
 /// # Panics
 /// On the first difference.
-pub fn assert_generations(world: &World, renamed: &[(&str, &str)]) {
-    let (outcome, follows) = (Outcome::from(world), world.deliver == Deliver::All);
+pub fn assert_generations(world: &World, sides: &MapSides, renamed: &[(&str, &str)]) {
+    assert_kept(&Outcome::from(world), world.deliver == Deliver::All, sides, renamed);
+}
+
+/// As [`assert_generations`], of any run; the sink `follows` every transition or not.
+///
+/// # Panics
+/// On the first difference.
+pub fn assert_kept(outcome: &Outcome, follows: bool, sides: &MapSides, renamed: &[(&str, &str)]) {
     let (model, registry) = (outcome.model(), registry(&outcome.view));
     let mut kept = 0;
     for generation in registry.generations.iter().filter(|g| g.rule == "payer" && g.state.is_evaluated()) {
@@ -202,7 +212,9 @@ pub fn assert_generations(world: &World, renamed: &[(&str, &str)]) {
             big_spender_min: text.replace('.', "").parse().expect("a decimal"),
             ..Params::default()
         });
-        let mut expect = named(&model.payer_labels(&params));
+        let namespace = registry.namespace_of(generation.namespace).expect("the namespace of a generation");
+        let side = sides[&namespace.namespace_id];
+        let mut expect = named(&model.payer_side_labels(side, &params));
         for (from, to) in renamed.iter().filter(|(_, to)| generation.labels.iter().any(|l| l.name == *to)) {
             for of_key in expect.values_mut() {
                 if let Some(value) = of_key.remove(*from) {
@@ -213,11 +225,24 @@ pub fn assert_generations(world: &World, renamed: &[(&str, &str)]) {
         let revision = generation.revision;
         assert_eq!(labels_of(&outcome.view, generation), expect, "labels of payer@{revision}");
         if follows && registry.live["payer"] == generation.space {
-            assert_eq!(delivered_labels(&outcome, "payer"), expect, "delivered labels of payer@{revision}");
+            assert_eq!(delivered_labels(outcome, "payer"), expect, "delivered labels of payer@{revision}");
         }
         kept += 1;
     }
     assert!(kept > 0, "no generation is kept");
+    for namespace in registry.namespaces.iter().filter(|n| n.rule == "payer" && !n.filling) {
+        let (sums, side) = (payer(&outcome.view, namespace.space), sides[&namespace.namespace_id]);
+        assert_eq!(sums, model.payer_side(side), "sums of {side:?}");
+    }
+    assert_digests(&outcome.view);
+    let mut lanes = 0;
+    let count = &mut |_: &[u8], _: &[u8]| {
+        lanes += 1;
+        true
+    };
+    outcome.view.rows(Table::Ledger, b"lane/", Some(b"lane0"), count).expect("readable rows");
+    let reading = registry.namespaces.iter().any(|n| n.filling);
+    assert!(reading || lanes == 0, "{lanes} rows of ids that nobody needs");
 }
 
 /// A sink that hears changes only got nothing else, and each switch as one message.
@@ -273,7 +298,8 @@ pub fn assert_exact(outcome: impl Into<Outcome>, rules: &[&str]) {
     let registry = registry(view);
     for rule in rules {
         if *rule == "payer" {
-            assert_eq!(payer(view, &registry), model.payer());
+            let namespace = registry.namespace("payer").expect("rule payer");
+            assert_eq!(payer(view, namespace.space), model.payer());
         }
         assert_model_labels(&outcome, &model, rule, &Params::default());
     }

@@ -10,9 +10,9 @@ mod script;
 mod world;
 
 pub use check::{
-    Labels, Outcome, assert_digests, assert_exact, assert_generations, assert_labels, assert_summaries,
-    delivered_labels, labels_in, registry,
+    Labels, MapSides, Outcome, assert_digests, assert_exact, assert_generations, assert_kept, assert_labels,
+    assert_summaries, delivered_labels, labels_in, registry,
 };
 pub use scheduler::{Random, Schedule};
-pub use script::{RENAMED, Script};
+pub use script::{RENAMED, Script, push};
 pub use world::{Fate, Rules, World};

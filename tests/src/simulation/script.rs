@@ -1,10 +1,13 @@
-//! A script of commands at random moments: what a campaign team does to rule payer while the stream flows.
+//! A script of commands at random moments: what a campaign team does to rule payer while the stream flows. Its files differ in
+//! labels, and in what they count.
 //!
 //! Commands may be refused; those that are carried out must leave the state and the sink as the model says.
 
-use super::check::registry;
+use super::check::{MapSides, registry};
 use super::scheduler::{Random, Schedule};
 use super::world::{Fate, Rules, World};
+use crate::model::MapSide;
+use crate::rule_file::{baskets, changed};
 use retag_host::pipeline::command::Outcome;
 use retag_host::pipeline::rules::{Loaded, load};
 use retag_host::registry::Registry;
@@ -19,19 +22,23 @@ use std::sync::mpsc::Receiver;
 pub const RENAMED: &[(&str, &str)] = &[("refunder", "refundee")];
 const MINIMA: [&str; 4] = ["5000.00", "300.00", "1000.00", "80.00"];
 
-/// Two files of rule payer under some parameters, and what became of the commands.
+/// Files of rule payer under some parameters, and what became of the commands.
 pub struct Script {
     choices: Vec<Loaded>,
+    /// What each namespace counts.
+    pub sides: MapSides,
     answers: Vec<Receiver<Outcome>>,
     /// Names of the commands that were carried out and changed something, with their number.
     pub done: BTreeMap<&'static str, u64>,
     /// Codes of the refusals, with their number.
     pub refused: BTreeMap<&'static str, u64>,
+    /// Switches that were asked for and moved the rule to another namespace.
+    pub moved: u64,
     names: Vec<&'static str>,
 }
 
 impl Script {
-    /// Loads rules/payer twice, the second time with a label renamed.
+    /// Loads rules/payer, the same with a label renamed, and both with another map side.
     ///
     /// # Panics
     /// When the rule is not built.
@@ -47,21 +54,54 @@ impl Script {
             let at = at.expect("the label in the manifest") + 1;
             renamed[at..at + to.len()].copy_from_slice(to.as_bytes());
         }
-        let mut choices = Vec::new();
-        for bytes in [bytes, renamed] {
+        let (mut choices, mut sides) = (Vec::new(), MapSides::new());
+        for (bytes, side) in [
+            (baskets(&bytes), MapSide::Baskets),
+            (baskets(&renamed), MapSide::Baskets),
+            (bytes, MapSide::States),
+            (renamed, MapSide::States),
+        ] {
             for minimum in MINIMA {
                 let params = [("big_spender_min".to_owned(), minimum.into())].into();
                 let loaded = load(&engine, "payer", (path.clone(), bytes.clone()), &params);
-                choices.push(loaded.expect("a rule that loads"));
+                let loaded = loaded.expect("a rule that loads");
+                sides.insert(loaded.revision("", "").namespace_id, side);
+                choices.push(loaded);
             }
         }
         let (done, refused) = (BTreeMap::new(), BTreeMap::new());
-        Self { choices, answers: Vec::new(), done, refused, names: Vec::new() }
+        Self { choices, sides, answers: Vec::new(), done, refused, moved: 0, names: Vec::new() }
+    }
+
+    /// A file of rule payer that reads a column of orders that none has.
+    ///
+    /// # Panics
+    /// When the rule is not built.
+    #[must_use]
+    pub fn misfit() -> Loaded {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../rules/payer/payer.wasm");
+        let bytes = std::fs::read(&path).expect("a rule that is built: `cargo xtask test`");
+        let bytes = changed(&bytes, |manifest| {
+            manifest["tables"][1]["columns"][1]["name"] = "merchant_no".into();
+        });
+        let engine = RuleEngine::new().expect("a Wasm engine");
+        load(&engine, "payer", (path, bytes), &BTreeMap::new()).expect("a rule that loads")
+    }
+
+    /// A file of rule payer with map side `side`.
+    ///
+    /// # Panics
+    /// When the script has none.
+    #[must_use]
+    pub fn of_side(&self, side: MapSide) -> &Loaded {
+        let has = |c: &&Loaded| self.sides.get(&c.revision("", "").namespace_id) == Some(&side);
+        self.choices.iter().find(has).expect("a file of each side")
     }
 
     /// Forgets what became of earlier commands.
     pub fn clear(&mut self) {
         self.done.clear();
+        self.moved = 0;
         self.refused.clear();
     }
 
@@ -73,10 +113,7 @@ impl Script {
         let chosen = self.choices[random.below(self.choices.len() as u64) as usize].clone();
         let record = Box::new(chosen.revision("script", ""));
         let (command, code) = match random.below(10) {
-            0 => {
-                let bytes = Arc::new(chosen.code().compiled.file.label_wasm.clone());
-                (Command::Push(record, bytes), None)
-            }
+            0 => (push(&chosen), None),
             1 | 2 => {
                 let stored = registry.revision("payer", revision);
                 let code = self.choices.iter().find(|c| {
@@ -99,6 +136,9 @@ impl Script {
                     registry.generations.iter().filter(|g| g.rule == "payer" && g.state.is_evaluated());
                 let ready: Vec<u32> = ready.map(|g| g.revision).collect();
                 let revision = ready.get(random.below(ready.len() as u64) as usize).copied();
+                let of = |number| registry.revision("payer", number).map(|r| &r.namespace_id);
+                let live = registry.live("payer").map(|g| g.revision);
+                self.moved += u64::from(live.and_then(of) != revision.and_then(of));
                 (Command::Activate { rule, revision: revision.unwrap_or(1), bound: None }, None)
             }
             8 => (Command::Rollback { rule }, None),
@@ -119,6 +159,13 @@ impl Script {
             }
         }
     }
+}
+
+/// The command that brings a file.
+#[must_use]
+pub fn push(file: &Loaded) -> Command {
+    let bytes = Arc::new(file.code().compiled.file.label_wasm.clone());
+    Command::Push(Box::new(file.revision("script", "")), bytes)
 }
 
 impl World {

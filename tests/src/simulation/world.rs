@@ -8,10 +8,12 @@ use retag_host::decode::{Format, boundary};
 use retag_host::label::outbox::Place;
 use retag_host::pipeline::coordinator::Settings;
 use retag_host::pipeline::failure::Failure;
+use retag_host::pipeline::program::Code;
 use retag_host::pipeline::rules::{Loaded, load};
 use retag_host::pipeline::setup::{
     Inputs, Options, SetupError, SinkInput, SourceInput, build, stored_positions,
 };
+use retag_host::registry::command::Command;
 use retag_host::rule::{RuleEngine, RuleFile};
 use retag_host::sink::message::{Message, Summary, parse_id};
 use retag_host::sink::{Sink, SinkError};
@@ -219,6 +221,7 @@ impl World {
             producer: "shop".into(),
             format: Format::Maxwell,
             hidden_columns: Vec::new(),
+            complete: true,
             reader: Box::new(Texts(self.logs.clone())),
         };
         let sink = Memory { delivered: self.delivered.clone(), forgetful: self.forgetful };
@@ -269,12 +272,34 @@ impl World {
         false
     }
 
+    /// As [`World::run`], with commands that wait from the start.
+    ///
+    /// # Panics
+    /// When set-up refuses.
+    pub fn run_asked(
+        &mut self,
+        rules: &Rules,
+        steps: u64,
+        commands: Vec<(Command, Option<Code>)>,
+        random: &mut Random,
+    ) -> Fate {
+        let mut schedule = self.start(rules, true).expect("an engine that starts");
+        for (command, code) in commands {
+            drop(schedule.ask(command, code)); // what became of it is in the registry
+        }
+        self.run_on(schedule, steps, random)
+    }
+
     /// Runs the engine until it ends or `steps` are taken; then it is killed and the store loses what is not durable.
     ///
     /// # Panics
     /// When set-up refuses.
     pub fn run(&mut self, rules: &Rules, steps: u64, random: &mut Random) -> Fate {
-        let mut schedule = self.start(rules, true).expect("an engine that starts");
+        let schedule = self.start(rules, true).expect("an engine that starts");
+        self.run_on(schedule, steps, random)
+    }
+
+    fn run_on(&mut self, mut schedule: Schedule, steps: u64, random: &mut Random) -> Fate {
         while schedule.steps < steps {
             let outcome = schedule.step(random);
             self.now = schedule.now;
@@ -308,6 +333,17 @@ impl Source for Texts {
             boundary::transaction(&rest[..line]).unwrap_or(line)
         };
         Ok(Block { partition, start: offset, bytes: Arc::new(rest[..whole].to_vec()), at_end })
+    }
+
+    fn read_again(
+        &mut self,
+        partition: usize,
+        offset: u64,
+        (bytes_max, until): (usize, u64),
+    ) -> Result<Block, SourceError> {
+        let mut before = Self(self.0.clone());
+        before.0[partition] = Arc::new(self.0[partition][..until as usize].to_vec());
+        before.read(partition, offset, bytes_max)
     }
 }
 

@@ -23,7 +23,10 @@ pub(crate) fn user(n: u64, user: u64) -> String {
 /// An order as it is.
 fn image(order: u64, user: u64, state: i64, amount: &str) -> Value {
     let amount: Value = serde_json::from_str(amount).expect("a number");
-    json!({"order_id": order, "user_id": user, "merchant_id": 7, "merchant_ix": 8, "state": state, "amount": amount})
+    json!({
+        "order_id": order, "user_id": user, "merchant_id": 7, "merchant_ix": 8, "state": state, "amount": amount,
+        "quantity": 9,
+    })
 }
 
 /// A user buys: (order, user), amount; the order is paid.

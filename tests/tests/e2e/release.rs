@@ -164,10 +164,6 @@ fn what_cannot_go_live_is_refused_by_name() {
     refused(&folder, &["prepare", "payer@7"], &["unknown-revision", "payer"]);
     refused(&folder, &["rollback", "buyer"], &["unknown-rule", "buyer"]);
     refused(&folder, &["params", "set", "payer", "big_spender_mim=1"], &["rule-refused", "big_spender_min"]);
-    change_rule(&folder, &[("\"merchant_id\"", "\"merchant_ix\"")]);
-    let pushed = rule(&folder, &["push", "payer.wasm"]);
-    assert!(pushed.contains("payer@2: checked") && pushed.contains("new aggregates"), "{pushed}");
-    refused(&folder, &["prepare", "payer@2"], &["needs-history", "--rebuild payer"]);
     folder.write("no.wasm", "no rule");
     refused(&folder, &["push", "no.wasm"], &["WebAssembly"]);
     folder.configure("[state]", "[registry]\nmanage = \"config\"\n[state]");

@@ -1,10 +1,12 @@
 //! `retag rule plan|preview|ls|show|history`: what there is, and what would change.
 
 use super::release::{Common, RevisionArg, Session};
+use crate::api::operation::OperationAnswer;
 use crate::api::release::{AuditAnswer, PreviewAnswer, RevisionAnswer, label_name};
 use crate::cli::ask::segment;
 use crate::cli::print::{Form, Out, Table, cell};
 use crate::registry::plan::{Difference, Plan, PlanKind};
+use crate::registry::revision::Release;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -41,6 +43,13 @@ pub struct RuleArgs {
     common: Common,
 }
 
+/// Arguments of `operations`.
+#[derive(Debug, clap::Args)]
+pub struct OperationsArgs {
+    #[command(flatten)]
+    common: Common,
+}
+
 /// Arguments of `show`.
 #[derive(Debug, clap::Args)]
 pub struct ShowArgs {
@@ -63,6 +72,12 @@ struct Rules {
 #[derive(Deserialize)]
 struct Named {
     rule: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Operations {
+    commit: u64,
+    operations: Vec<OperationAnswer>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -195,13 +210,50 @@ pub fn ls(args: &RuleArgs) -> anyhow::Result<()> {
                 let text = |value: Value| cell(&value);
                 table.row([
                     format!("{}@{}", r.rule, r.revision),
-                    text(serde_json::json!(r.release)),
+                    release(r),
                     text(serde_json::json!(r.run_state)),
                     text(serde_json::json!(r.data_state)),
                     r.version.clone(),
                     r.uploaded.clone(),
                     r.by.clone(),
                     params(r),
+                ]);
+            }
+            table.print(&mut out)?;
+        }
+        form => out.json(&all, form)?,
+    }
+    out.flush()
+}
+
+/// How far a revision is, with the percentage of what is done now.
+fn release(revision: &RevisionAnswer) -> String {
+    let name = cell(&serde_json::json!(revision.release));
+    let under_way = revision.operation.as_ref().filter(|_| revision.release == Release::Preparing);
+    under_way.map_or(name.clone(), |o| format!("{name} {} %", o.percent))
+}
+
+/// Lists what is under way, and what ended last.
+///
+/// # Errors
+/// The state does not read.
+pub fn operations(args: &OperationsArgs) -> anyhow::Result<()> {
+    let session = Session::open(&args.common)?;
+    let all: Operations = session.asker.read("/v1/operations")?;
+    let mut out = Out::new();
+    match args.common.form() {
+        Form::Table => {
+            let mut table = Table::new(["ID", "KIND", "REVISION", "STATE", "BEGAN", "PROGRESS"]);
+            for o in &all.operations {
+                let text = |value: Value| cell(&value);
+                let progress = if o.failure.is_empty() { o.words() } else { o.failure.clone() };
+                table.row([
+                    o.id.to_string(),
+                    text(serde_json::json!(o.kind)),
+                    format!("{}@{}", o.rule, o.revision),
+                    text(serde_json::json!(o.state)),
+                    o.began.clone(),
+                    progress,
                 ]);
             }
             table.print(&mut out)?;
@@ -249,7 +301,7 @@ pub fn show(args: &ShowArgs) -> anyhow::Result<()> {
                 row("kept until", until.clone());
             }
             if let Some(o) = &found.operation {
-                row("operation", format!("{} {} %, {} keys done", o.id, o.percent, o.keys));
+                row("operation", format!("{}: {}", o.id, o.words()));
             }
             for preview in &found.previews {
                 row("preview", format!("{}: {} keys change", preview.id, preview.changed_keys));

@@ -29,7 +29,7 @@ pub enum Command {
     Push(release::PushArgs),
     /// Say what a revision changes and what it needs.
     Plan(look::PlanArgs),
-    /// Evaluate all keys for a revision while the stream flows.
+    /// Read the history of new aggregates and evaluate all keys for a revision, while the stream flows.
     Prepare(release::PrepareArgs),
     /// Say which keys would get and lose labels.
     Preview(look::OneArgs),
@@ -46,6 +46,8 @@ pub enum Command {
     Ls(look::RuleArgs),
     /// Show one revision.
     Show(look::ShowArgs),
+    /// List what is being prepared or told, how far it is, and what ended last.
+    Operations(look::OperationsArgs),
     /// Print who changed what, when and why.
     History(look::RuleArgs),
 }
@@ -70,6 +72,7 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
         Command::Params(command) => release::params(command),
         Command::Ls(args) => look::ls(args),
         Command::Show(args) => look::show(args),
+        Command::Operations(args) => look::operations(args),
         Command::History(args) => look::history(args),
     }
 }

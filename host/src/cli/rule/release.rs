@@ -2,7 +2,8 @@
 //! stream goes on meanwhile; on a stopped directory the next start does the work.
 
 use super::look::revision_line;
-use crate::api::release::{OperationAnswer, RevisionAnswer};
+use crate::api::operation::OperationAnswer;
+use crate::api::release::RevisionAnswer;
 use crate::cli::ask::{Asker, segment};
 use crate::cli::place::PlaceArgs;
 use crate::cli::print::{Form, Out};
@@ -20,6 +21,8 @@ use std::time::Duration;
 
 /// Between two looks at an operation.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Looks between two lines on how far it is, where nobody watches a terminal: 10 s.
+const LOOKS_PER_LINE: u32 = 100;
 
 /// What every command that changes something takes.
 #[derive(Clone, Debug, clap::Args)]
@@ -189,10 +192,12 @@ impl Session {
     /// Waits until an operation has ended.
     fn wait(&self, id: u64) -> anyhow::Result<OperationAnswer> {
         let terminal = std::io::stderr().is_terminal();
-        loop {
+        for look in 1_u32.. {
             let operation: OperationAnswer = self.asker.read(&format!("/v1/operations/{id}"))?;
             if terminal {
-                eprint!("\r{:>3} % of the keys, {} done", operation.percent, operation.keys);
+                eprint!("\r\x1b[K{}", operation.words());
+            } else if look % LOOKS_PER_LINE == 0 {
+                eprintln!("{}", operation.words());
             }
             if operation.state != OperationState::Running {
                 if terminal {
@@ -202,6 +207,7 @@ impl Session {
             }
             std::thread::sleep(LOOK_EVERY);
         }
+        bail!("operation {id} does not end")
     }
 }
 
@@ -236,7 +242,7 @@ pub fn push(args: &PushArgs) -> anyhow::Result<()> {
     session.print(&pushed, &lines)
 }
 
-/// Evaluates all keys for a revision.
+/// Reads the history of new aggregates, and evaluates all keys for a revision.
 ///
 /// # Errors
 /// It is refused, or was cancelled meanwhile.
@@ -255,6 +261,9 @@ fn prepared(session: &Session, done: &Done, name: &str, wait: bool) -> anyhow::R
             let operation = session.wait(id)?;
             if operation.state == OperationState::Cancelled {
                 bail!("{name}: operation {id} was cancelled");
+            }
+            if operation.state == OperationState::Failed {
+                bail!("{name} was given up: {}", operation.failure);
             }
             session
                 .print(&operation, &[format!("{name} is ready, {} keys evaluated; {next}", operation.keys)])

@@ -1,9 +1,9 @@
 //! Rules that commands have taken over: they run from the files in the state, whatever the configuration names.
 
 use super::{Attached, Loaded, RulesError, canonical, is_taken_over, load, rule_engine};
-use crate::pipeline::program::GenerationRun;
-use crate::registry::Registry;
+use crate::pipeline::program::{GenerationRun, LiveRule};
 use crate::registry::revision::{OperationKind, OperationState, file_key};
+use crate::registry::{Generation, GenerationState, Namespace, Registry};
 use crate::rule::RuleEngine;
 use crate::state::{Table, View};
 use serde_json::Value;
@@ -30,9 +30,9 @@ pub(super) fn attach(
 
 fn restore(engine: &RuleEngine, view: &View, name: &str, attached: &mut Attached) -> Result<(), RulesError> {
     let registry = &attached.registry;
-    let of_rule = registry.generations.iter().filter(|g| g.rule == name && g.state.is_evaluated());
+    let of_rule = registry.generations.iter().filter(|g| g.rule == name && g.state.is_kept());
     let live = registry.live.get(name).copied();
-    let (mut runs, mut loaded_live) = (Vec::new(), None);
+    let mut runs: BTreeMap<u32, LiveRule> = BTreeMap::new();
     let mut files: BTreeMap<String, Loaded> = BTreeMap::new();
     for generation in of_rule {
         let mut loaded = match files.get(&generation.file) {
@@ -50,16 +50,20 @@ fn restore(engine: &RuleEngine, view: &View, name: &str, attached: &mut Attached
             error: Box::new(error),
         })?;
         let is_live = live == Some(generation.space);
-        runs.push(GenerationRun::new(generation.space, is_live, loaded.code()));
-        if is_live {
-            loaded_live = Some((loaded, generation.namespace));
+        let run = GenerationRun::new(generation.space, is_live, loaded.code());
+        let namespace = generation.namespace;
+        let entity = registry.entity_of(namespace).map_or(0, |(number, _)| number);
+        let rule = runs.entry(namespace).or_insert_with(|| loaded.live((namespace, entity), Vec::new()));
+        if generation.state == GenerationState::Filling {
+            rule.filling = Some(run);
+        } else {
+            rule.generations.push(run);
         }
     }
-    let Some((loaded, namespace)) = loaded_live else {
+    if !runs.values().any(LiveRule::is_live) {
         return Err(RulesError::FileGone { rule: name.to_owned(), file: String::new() });
-    };
-    let entity = registry.entity_of(namespace).map_or(0, |(number, _)| number);
-    attached.rules.push(loaded.live((namespace, entity), runs));
+    }
+    attached.rules.extend(runs.into_values());
     Ok(())
 }
 
@@ -124,13 +128,16 @@ pub fn give_back(attached: &mut Attached, rule: &str) -> Result<(), RulesError> 
         registry.end_operation(id, OperationState::Cancelled, (0, 0));
     }
     let live = registry.live.get(rule).copied();
-    let other =
-        |g: &crate::registry::Generation| g.rule == rule && g.state.is_evaluated() && Some(g.space) != live;
+    let other = |g: &Generation| g.rule == rule && g.state.is_kept() && Some(g.space) != live;
     attached.dropped.extend(registry.generations.iter().filter(|g| other(g)).map(|g| g.space));
     for generation in registry.generations.iter_mut().filter(|g| other(g)) {
-        generation.state = crate::registry::GenerationState::Retired;
+        generation.state = GenerationState::Retired;
         generation.retained = None;
     }
+    let fed = registry.namespace(rule).map(|n| n.space);
+    let other = |n: &Namespace| n.rule == rule && Some(n.space) != fed;
+    attached.dropped.extend(registry.namespaces.iter().filter(|n| other(n)).map(|n| n.space));
+    registry.namespaces.retain(|n| !other(n));
     registry.taken_over.remove(rule);
     Ok(())
 }

@@ -21,7 +21,7 @@ use crate::state::{
 use hashbrown::HashTable;
 use overflow::Overflowed;
 use retag_abi::WAKE_NEVER;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
 /// What a shard has to do in a cycle.
@@ -99,6 +99,9 @@ struct Touched {
     held: usize,
     from: usize,
     to: usize,
+    /// To be evaluated for whatever rule: a timer is due, or a sweep goes over it.
+    due: bool,
+    /// Its sums have changed in the namespace that is evaluated.
     by_change: bool,
     /// What labels changed.
     labels: Vec<(Slot, LabelChange)>,
@@ -114,6 +117,13 @@ enum LabelChange {
 enum NetChange {
     Add(Slot, i128),
     Count(Slot, ShortBytes, i64),
+}
+
+impl NetChange {
+    fn space(&self) -> u32 {
+        let (Self::Add(slot, _) | Self::Count(slot, ..)) = self;
+        slot.space
+    }
 }
 
 /// What a worker keeps for the contributions of one entity.
@@ -200,7 +210,7 @@ impl Shard {
                 evaluation.generation = generation.space;
                 evaluation.live = generation.live;
                 evaluation.labels = generation.labels;
-                self.evaluate(&evaluation, labeler, &mut touched, &mut output)?;
+                self.evaluate(&evaluation, labeler, (&mut touched, &changes), &mut output)?;
             }
         }
         output.block = self.write(&touched, &changes, BlockWriter::new(context.commit))?;
@@ -248,6 +258,7 @@ impl Shard {
                         held,
                         from,
                         to: changes.len(),
+                        due: false,
                         by_change: true,
                         labels: Vec::new(),
                         overflow,
@@ -298,13 +309,15 @@ impl Shard {
         if due.is_empty() {
             return Ok(());
         }
-        let mut there: HashSet<usize> = touched.iter().map(|t| t.held).collect();
+        let mut there: HashMap<usize, usize> = touched.iter().enumerate().map(|(n, t)| (t.held, n)).collect();
         for key in due {
             let Some((entity, bytes)) = split_entity_key(key) else { continue };
             let Some(layout) = context.program.entities.get(usize::from(entity)) else { continue };
             let held = self.find(key_hash(&layout.name, bytes), key, context)?;
-            if there.insert(held) {
-                touched.push(Touched::untold(held));
+            let place = *there.entry(held).or_insert(touched.len());
+            match touched.get_mut(place) {
+                Some(touched) => touched.due = true,
+                None => touched.push(Touched::untold(held)),
             }
         }
         touched.sort_by(|a, b| self.key(a.held).cmp(self.key(b.held)));
@@ -382,12 +395,13 @@ impl Shard {
         place
     }
 
-    /// Evaluates one generation for the touched keys of its entity.
+    /// Evaluates one generation for the touched keys of its entity whose sums have changed in its namespace, or that are
+    /// due.
     fn evaluate(
         &mut self,
         e: &Evaluation<'_>,
         labeler: &mut Labeler,
-        touched: &mut [Touched],
+        (touched, changes): (&mut [Touched], &[NetChange]),
         output: &mut ShardOutput,
     ) -> Result<(), Failure> {
         let mut reader = Reader::new(&e.rule.aggregates, e.rule.namespace);
@@ -395,6 +409,10 @@ impl Shard {
         for (n, t) in touched.iter_mut().enumerate() {
             let Some(held) = self.held.get(t.held) else { continue };
             if !held.key.starts_with(&e.rule.entity.to_be_bytes()) {
+                continue;
+            }
+            t.by_change = t.is_changed(e.rule.namespace, changes);
+            if !t.by_change && !t.due {
                 continue;
             }
             if !exists(&held.record, e.rule.namespace) {

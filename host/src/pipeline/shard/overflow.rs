@@ -4,7 +4,7 @@
 //! A set overflows by its net entries at a commit's end. Its entries are given up in that commit's block; later changes
 //! of it are neither counted nor written, since nothing could tell what they sum to.
 
-use super::{Context, Shard, Touched, weight};
+use super::{Context, NetChange, Shard, Touched, weight};
 use crate::pipeline::failure::Failure;
 use crate::state::{Change, CountedSet, Record, Slot};
 
@@ -20,7 +20,12 @@ pub(super) struct Overflowed {
 impl Touched {
     /// A key that no change of this cycle touches.
     pub(super) fn untold(held: usize) -> Self {
-        Self { held, from: 0, to: 0, by_change: false, labels: Vec::new(), overflow: None }
+        Self { held, from: 0, to: 0, due: true, by_change: false, labels: Vec::new(), overflow: None }
+    }
+
+    /// Its sums have changed in namespace `space`.
+    pub(super) fn is_changed(&self, space: u32, changes: &[NetChange]) -> bool {
+        changes.get(self.from..self.to).unwrap_or(&[]).iter().any(|change| change.space() == space)
     }
 
     /// The set in `slot` takes no changes any more.

@@ -70,7 +70,7 @@ impl Shard {
                         live: false,
                         labels: generation.labels,
                     };
-                    self.evaluate(&evaluation, labeler, touched, output)?;
+                    self.evaluate(&evaluation, labeler, (touched, &[]), output)?;
                 }
             }
         }

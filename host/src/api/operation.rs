@@ -1,0 +1,159 @@
+//! Answers on operations: how far a prepare is, or the telling of a switch.
+
+use super::error::ApiError;
+use super::reader::Reader;
+use crate::clock;
+use crate::pipeline::sweep::{Work, work_key};
+use crate::registry::revision::{HistoryRead, OperationKind, OperationState};
+use crate::registry::{Operation, Registry};
+use crate::state::SHARDS;
+use serde::{Deserialize, Serialize};
+
+/// An operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperationAnswer {
+    /// Its number.
+    pub id: u64,
+    /// What it does.
+    pub kind: OperationKind,
+    /// Rule.
+    pub rule: String,
+    /// Revision.
+    pub revision: u32,
+    /// How far it is.
+    pub state: OperationState,
+    /// What it does now, or did last.
+    pub stage: Stage,
+    /// The commit with which it began.
+    pub commit: u64,
+    /// When that was, RFC 3339.
+    pub began: String,
+    /// When it ended, RFC 3339.
+    pub ended: Option<String>,
+    /// Keys done.
+    pub keys: u64,
+    /// Done of the stage, in percent: bytes of the history, or parts of the key space.
+    pub percent: u8,
+    /// How far the history of new aggregates is read; null where none is needed.
+    pub history: Option<HistoryAnswer>,
+    /// Why it could not go on.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub failure: String,
+}
+
+/// What an operation does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// It reads history.
+    History,
+    /// It goes over the keys.
+    Keys,
+}
+
+/// How far a history is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryAnswer {
+    /// Changes read.
+    pub rows: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Bytes to read in all.
+    pub bytes_total: u64,
+    /// Changes per second; null before it is measured.
+    pub rows_per_second: Option<u64>,
+    /// Seconds that the rest takes at this rate.
+    pub seconds_left: Option<u64>,
+}
+
+impl OperationAnswer {
+    /// How far it is, in words.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let Self { percent, keys, .. } = self;
+        match (self.stage, self.history) {
+            (Stage::History, Some(history)) => format!("{percent} % of the history, {history}"),
+            (_, Some(HistoryAnswer { rows, .. })) => {
+                format!("{rows} rows of history, {percent} % of the keys, {keys} done")
+            }
+            (_, None) => format!("{percent} % of the keys, {keys} done"),
+        }
+    }
+}
+
+impl std::fmt::Display for HistoryAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { rows, bytes, bytes_total, .. } = self;
+        write!(f, "{rows} rows, {bytes} of {bytes_total} bytes")?;
+        if let Some(rate) = self.rows_per_second {
+            write!(f, ", {rate} rows/s")?;
+        }
+        match self.seconds_left {
+            Some(seconds) => write!(f, ", about {seconds} s left"),
+            None => write!(f, ", time left not known yet"),
+        }
+    }
+}
+
+/// An operation by its number.
+pub(super) fn by_number(reader: &Reader, id: u64) -> Result<OperationAnswer, ApiError> {
+    let found = reader.registry.operations.iter().find(|o| o.id == id);
+    one(reader, found.ok_or(ApiError::UnknownOperation(id))?)
+}
+
+/// Operations under way, and the last ones that ended; the oldest first.
+pub(super) fn all(reader: &Reader) -> Result<Vec<OperationAnswer>, ApiError> {
+    reader.registry.operations.iter().map(|operation| one(reader, operation)).collect()
+}
+
+/// An operation.
+pub(super) fn one(reader: &Reader, operation: &Operation) -> Result<OperationAnswer, ApiError> {
+    let work: Option<Work> = match operation.state {
+        OperationState::Running => reader.fact(&work_key(operation.id), "the row of an operation")?,
+        _ => None,
+    };
+    let total = history_bytes(&reader.registry, operation);
+    let backfill = work.as_ref().and_then(|w| w.backfill.as_ref());
+    let is_filling = operation.state == OperationState::Running && operation.read.is_none();
+    let read = operation.read.or_else(|| backfill.map(|b| b.read)).or(is_filling.then(HistoryRead::default));
+    let history = total.zip(read).map(|(bytes_total, read)| HistoryAnswer {
+        rows: read.rows,
+        bytes: read.bytes,
+        bytes_total,
+        rows_per_second: read.per_second(read.rows),
+        seconds_left: read.seconds_for(bytes_total.saturating_sub(read.bytes)),
+    });
+    let stage = match (history, is_filling) {
+        (Some(_), true) => Stage::History,
+        _ => Stage::Keys,
+    };
+    let done = match (history.filter(|_| stage == Stage::History), &work) {
+        _ if operation.state == OperationState::Done => 100,
+        (Some(history), _) => (history.bytes * 100).checked_div(history.bytes_total).unwrap_or(100),
+        (None, work) => (work.as_ref().map_or(0, Work::shards_done) * 100 / SHARDS) as u64,
+    };
+    Ok(OperationAnswer {
+        id: operation.id,
+        kind: operation.kind,
+        rule: operation.rule.clone(),
+        revision: operation.revision,
+        state: operation.state,
+        stage,
+        commit: operation.commit,
+        began: clock::rfc3339(operation.began_us),
+        ended: operation.ended_us.map(clock::rfc3339),
+        keys: work.as_ref().map_or(operation.keys, |w| w.keys),
+        percent: u8::try_from(done).unwrap_or(100),
+        history,
+        failure: operation.failure.clone(),
+    })
+}
+
+/// Bytes before the fence of the namespace that an operation reads history for.
+fn history_bytes(registry: &Registry, operation: &Operation) -> Option<u64> {
+    if operation.kind != OperationKind::Prepare {
+        return None;
+    }
+    let namespace = registry.generation(operation.new).and_then(|g| registry.namespace_of(g.namespace))?;
+    (namespace.filling || operation.read.is_some()).then(|| namespace.fence.iter().sum())
+}

@@ -1,0 +1,84 @@
+//! What a namespace that is not live cannot take never stops the stream: the namespace is given up, by name, and what was
+//! decoded for it is decoded again without it.
+
+use super::command::Submitted;
+use super::coordinator::Pipeline;
+use super::cycle::Cycle;
+use super::message::{Address, Envelope, Message};
+use crate::registry::command::{Asker, Command};
+use std::collections::BTreeMap;
+
+impl Pipeline {
+    /// Gives a namespace up at the next barrier, before any other command.
+    pub(super) fn give_up(&mut self, space: u32, why: String) {
+        let Some(namespace) = self.book.registry.namespace_of(space) else { return };
+        let asker = Asker { by: "retag".into(), why: why.clone() };
+        let command = Command::GiveUp { rule: namespace.rule.clone(), space, why };
+        self.commands.push_first(Submitted { command, code: None, asker, reply: None });
+    }
+
+    /// Deals with what the decoded blocks of the open cycle brought to light, once all are decoded.
+    pub(super) fn settle_faults(&mut self, out: &mut Vec<Envelope>) {
+        if !self.is_idle() || self.cycle.decoding() > 0 {
+            return;
+        }
+        if let Some(why) = self.cycle.lane_fault.take() {
+            self.halt_lane(why);
+            self.drop_lane_blocks();
+            self.cycle.refusals.clear(); // they are found again
+            self.discard(out);
+            self.again(out);
+            return;
+        }
+        let culprits = if self.stopping.is_none() { self.culprits() } else { BTreeMap::new() };
+        if !culprits.is_empty() {
+            self.give_back(culprits, out);
+        }
+    }
+
+    /// Namespaces that are not live and without which a refused message would not be refused, with the reason.
+    fn culprits(&self) -> BTreeMap<u32, String> {
+        let mut culprits = BTreeMap::new();
+        if self.cycle.refusals.is_empty() || self.program.rules.iter().all(|rule| rule.is_live()) {
+            return culprits;
+        }
+        let without = self.program.live_alone();
+        for refusal in self.cycle.refusals.values() {
+            let plan = |program: &super::program::Program| {
+                let source = program.sources.first()?;
+                source.plan.tables.iter().find(|t| t.table == refusal.table).cloned()
+            };
+            if plan(&without) == plan(&self.program) {
+                continue;
+            }
+            let reads = |r: &&super::program::LiveRule| {
+                r.compiled.manifest.tables.iter().any(|t| t.table == refusal.table)
+            };
+            for rule in self.program.rules.iter().filter(|r| !r.is_live()).filter(reads) {
+                if self.book.registry.can_give_up(rule.namespace) {
+                    let why = format!("{}: {}: {}", refusal.code, refusal.table, refusal.message);
+                    culprits.insert(rule.namespace, why);
+                }
+            }
+        }
+        culprits
+    }
+
+    /// Gives namespaces up: the open cycle's blocks wait until the program is without them.
+    pub(super) fn give_back(&mut self, culprits: BTreeMap<u32, String>, out: &mut Vec<Envelope>) {
+        for (namespace, why) in culprits {
+            self.give_up(namespace, why);
+        }
+        self.drop_lane_blocks();
+        let cycle = std::mem::replace(&mut self.cycle, Cycle::new(self.settings.workers));
+        for task in cycle.tasks.into_iter().rev() {
+            self.held.push_front(task.block);
+        }
+        self.discard(out);
+    }
+
+    /// Tells the workers to forget the open cycle.
+    pub(super) fn discard(&self, out: &mut Vec<Envelope>) {
+        out.extend((0..self.settings.workers).map(|w| Message::Discard.to(Address::Worker(w))));
+    }
+}
