@@ -9,6 +9,7 @@ use std::hash::{Hash, Hasher};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
@@ -31,6 +32,8 @@ pub(super) struct ModuleCache {
     folder: PathBuf,
     /// sha256 of the compiler's version and of all its settings.
     compiler: [u8; SUM],
+    /// Held by who writes an entry: all use one temporary name, so that a killed start leaves one file at most.
+    writing: Mutex<()>,
 }
 
 /// Feeds what wasmtime hashes of an engine into a sha256.
@@ -61,7 +64,7 @@ impl ModuleCache {
         }
         let mut hasher = IntoSha(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        Some(Self { folder, compiler: hasher.0.finalize().into() })
+        Some(Self { folder, compiler: hasher.0.finalize().into(), writing: Mutex::default() })
     }
 
     /// The module that `wasm` compiles to, if an entry holds it.
@@ -97,6 +100,7 @@ impl ModuleCache {
         }
         let key = self.key(wasm);
         let (path, new) = (self.path(&key), self.folder.join("new"));
+        let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let write = || -> std::io::Result<()> {
             let _ = fs::remove_file(&new); // of a start that was killed; mostly there is none
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
@@ -182,6 +186,20 @@ mod tests {
         let other = Engine::new(wasmtime::Config::new().consume_fuel(true)).unwrap();
         let of_other = ModuleCache::open(dir.path(), &other).unwrap();
         assert!(of_other.load(&other, &wasm(1)).is_none(), "code of other settings");
+    }
+
+    #[test]
+    fn entries_written_at_once_are_all_kept() {
+        let (dir, engine) = (tempfile::tempdir().unwrap(), Engine::default());
+        let cache = ModuleCache::open(dir.path(), &engine).unwrap();
+        let modules: Vec<Module> = (0..8).map(|n| Module::new(&engine, wasm(n)).unwrap()).collect();
+        std::thread::scope(|scope| {
+            for (n, module) in (0..).zip(&modules) {
+                let cache = &cache;
+                scope.spawn(move || cache.store(&wasm(n), module));
+            }
+        });
+        assert_eq!(entries(&cache).len(), 8);
     }
 
     #[test]
