@@ -34,3 +34,7 @@ mod release;
 mod run;
 #[path = "e2e/sink.rs"]
 mod sink;
+#[path = "e2e/socket.rs"]
+mod socket;
+#[path = "e2e/write.rs"]
+mod write;

@@ -151,14 +151,11 @@ pub enum ApiError {
         expected: &'static str,
     },
     /// An `Idempotency-Key` that stands for another request.
-    #[error("this idempotency-key was sent with another body")]
+    #[error("this idempotency-key was sent with another body, If-Match or parameters")]
     KeyReused,
     /// An `Idempotency-Key` whose first request is under way.
     #[error("the request with this idempotency-key is under way")]
     KeyBusy,
-    /// `If-Match` names another version.
-    #[error("what there is now is not what `If-Match` names")]
-    Changed,
     /// No token of that id.
     #[error("no token `{id}`")]
     UnknownToken {
@@ -238,7 +235,6 @@ impl ApiError {
             Self::MediaType { .. } => (415, "bad-media-type", "Another kind of body"),
             Self::KeyReused => (422, "idempotency-key-reused", "Another request had this key"),
             Self::KeyBusy => (409, "idempotency-key-busy", "Under way"),
-            Self::Changed => (412, "changed", "Changed by someone else"),
             Self::UnknownToken { .. } => (404, "unknown-token", "Unknown token"),
             Self::OwnToken => (409, "own-token", "The token that asks"),
             Self::TooManyTokens { .. } => (409, "too-many-tokens", "Too many tokens"),
@@ -289,7 +285,6 @@ impl ApiError {
             Self::MediaType { .. } => "set the header `content-type`",
             Self::KeyReused => "take a new key for a new request",
             Self::KeyBusy => "ask again in a moment: the answer will be that of the first",
-            Self::Changed => "read it again, then decide again",
             Self::UnknownToken { .. } => "`retag token ls` lists the ids",
             Self::OwnToken => "revoke it with another admin's token, or as the owner of the state directory",
             Self::TooManyTokens { .. } => "revoke those that nobody uses: `retag token ls`",

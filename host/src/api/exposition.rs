@@ -41,12 +41,14 @@ impl Text {
 }
 
 /// All figures.
-pub(super) fn text(status: &StatusAnswer, time_us: i64, http: &Metrics) -> String {
+pub(super) fn text(status: &StatusAnswer, time_us: i64, http: &Metrics, keys: usize) -> String {
     let mut out = Text(String::new());
     engine(&mut out, status, time_us);
     sources(&mut out, status);
     rules(&mut out, status);
     requests(&mut out, http);
+    let help = "Idempotency keys whose answers are kept.";
+    out.one("retag_http_idempotency_keys_count", "gauge", help, keys);
     out.0
 }
 

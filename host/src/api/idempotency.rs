@@ -1,13 +1,13 @@
 //! `Idempotency-Key`: a write that is sent again with the same key is answered again, not done again.
 //!
 //! Kept in memory for a day, bounded in answers and bytes: the oldest go first. A restart forgets them; writes whose
-//! repetition would do harm say so by `If-Match` besides. A key counts for one caller and one route, so nobody reads
+//! repetition would do harm say so by `If-Match` besides. A key counts for one caller and one path, so nobody reads
 //! another's answer.
 
 use super::caller::Caller;
 use super::error::ApiError;
 use axum::body::Bytes;
-use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,6 +29,8 @@ const BYTES_MAX: usize = 16 << 20;
 pub struct Kept {
     /// Status.
     pub status: StatusCode,
+    /// What the handler said in headers.
+    pub headers: HeaderMap,
     /// JSON.
     pub body: Bytes,
 }
@@ -63,7 +65,7 @@ struct Inner {
 
 #[derive(Debug)]
 struct Entry {
-    /// SHA-256 of the request's body.
+    /// SHA-256 of what the request says beside its path.
     asked: [u8; 32],
     since: Instant,
     number: u64,
@@ -86,20 +88,27 @@ impl Idempotency {
     pub fn ask(
         &self,
         caller: &Caller,
-        route: &str,
+        path: &str,
         headers: &HeaderMap,
-        body: &[u8],
+        (query, body): (&str, &[u8]),
         now: Instant,
     ) -> Result<Ask, ApiError> {
         let mut values = headers.get_all(&HEADER).iter();
         let Some(value) = values.next() else { return Ok(Ask::Plain) };
-        let fits = (1..=KEY_BYTES_MAX).contains(&value.len()) && values.next().is_none();
+        let visible = value.as_bytes().iter().all(u8::is_ascii_graphic);
+        let fits = (1..=KEY_BYTES_MAX).contains(&value.len()) && visible && values.next().is_none();
         let key = value.to_str().ok().filter(|_| fits);
         let key = key.ok_or_else(|| {
-            ApiError::BadRequest(format!("idempotency-key: one, of 1 to {KEY_BYTES_MAX} plain characters"))
+            ApiError::BadRequest(format!("idempotency-key: one, of 1 to {KEY_BYTES_MAX} visible characters"))
         })?;
-        let id = id(caller, route, key);
-        let asked: [u8; 32] = Sha256::digest(body).into();
+        let who = match caller {
+            Caller::Token { id, .. } => id.as_str(),
+            Caller::Owner => "owner",
+            Caller::Unasked | Caller::Nobody | Caller::Refused(_) => "",
+        };
+        let id = hash_of(&[who.as_bytes(), path.as_bytes(), key.as_bytes()]);
+        let if_match = headers.get(header::IF_MATCH).map_or(&b""[..], HeaderValue::as_bytes);
+        let asked = hash_of(&[query.as_bytes(), if_match, body]);
         let mut inner = self.lock();
         inner.forget_old(now);
         match inner.entries.get(&id) {
@@ -117,22 +126,29 @@ impl Idempotency {
         }
     }
 
+    /// Keys that are kept now.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().entries.len()
+    }
+
+    /// None is kept.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Each part with its length before it, so that no two join to the same.
-fn id(caller: &Caller, route: &str, key: &str) -> Id {
-    let who = match caller {
-        Caller::Token { id, .. } => id.as_str(),
-        Caller::Owner => "owner",
-        Caller::Unasked | Caller::Nobody | Caller::Refused(_) => "",
-    };
+fn hash_of(parts: &[&[u8]]) -> Id {
     let mut hash = Sha256::new();
-    for part in [who, route, key] {
+    for part in parts {
         hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part.as_bytes());
+        hash.update(part);
     }
     hash.finalize().into()
 }
@@ -191,7 +207,6 @@ mod tests {
     use super::*;
     use crate::api::Role;
     use crate::clock::moment;
-    use axum::http::HeaderValue;
 
     fn caller(id: &str) -> Caller {
         Caller::Token { id: id.into(), name: String::new(), role: Role::Deployer }
@@ -202,11 +217,11 @@ mod tests {
     }
 
     fn kept(bytes: usize) -> Kept {
-        Kept { status: StatusCode::CREATED, body: vec![b'x'; bytes].into() }
+        Kept { status: StatusCode::CREATED, headers: HeaderMap::new(), body: vec![b'x'; bytes].into() }
     }
 
     fn ask(store: &Idempotency, who: &str, key: &str, body: &str, now: Instant) -> Result<Ask, ApiError> {
-        store.ask(&caller(who), "POST /v1/x", &headers(key), body.as_bytes(), now)
+        store.ask(&caller(who), "/v1/x", &headers(key), ("", body.as_bytes()), now)
     }
 
     fn new(store: &Idempotency, key: &str, now: Instant) -> Doing {
@@ -225,9 +240,15 @@ mod tests {
         assert!(matches!(ask(&store, "a", "k", "b", now), Ok(Ask::Again(again)) if again == kept(3)));
         assert!(matches!(ask(&store, "a", "k", "other", now), Err(ApiError::KeyReused)));
         assert!(matches!(ask(&store, "b", "k", "b", now), Ok(Ask::New(_))), "another caller");
-        let other_route = store.ask(&caller("a"), "POST /v1/y", &headers("k"), b"b", now);
-        assert!(matches!(other_route, Ok(Ask::New(_))));
-        let plain = store.ask(&caller("a"), "POST /v1/x", &HeaderMap::new(), b"b", now);
+        let other_query = store.ask(&caller("a"), "/v1/x", &headers("k"), ("reason=x", b"b"), now);
+        assert!(matches!(other_query, Err(ApiError::KeyReused)));
+        let mut other_tag = headers("k");
+        other_tag.insert(header::IF_MATCH, HeaderValue::from_static("*"));
+        let other_tag = store.ask(&caller("a"), "/v1/x", &other_tag, ("", b"b"), now);
+        assert!(matches!(other_tag, Err(ApiError::KeyReused)));
+        let other_path = store.ask(&caller("a"), "/v1/y", &headers("k"), ("", b"b"), now);
+        assert!(matches!(other_path, Ok(Ask::New(_))));
+        let plain = store.ask(&caller("a"), "/v1/x", &HeaderMap::new(), ("", b"b"), now);
         assert!(matches!(plain, Ok(Ask::Plain)));
     }
 
@@ -255,10 +276,10 @@ mod tests {
         let counts = |inner: &Inner| (inner.entries.len(), inner.order.len());
         assert_eq!(counts(&store.lock()), (ENTRIES_MAX, ENTRIES_MAX));
         for n in 0..40 {
-            new(&store, &format!("large {n}"), now).done(kept(1 << 20));
+            new(&store, &format!("large-{n}"), now).done(kept(1 << 20));
         }
         assert_eq!(store.lock().bytes, BYTES_MAX);
-        assert!(matches!(ask(&store, "a", "large 39", "b", now), Ok(Ask::Again(_))), "the newest stay");
+        assert!(matches!(ask(&store, "a", "large-39", "b", now), Ok(Ask::Again(_))), "the newest stay");
     }
 
     #[test]
@@ -266,9 +287,11 @@ mod tests {
         let (store, now) = (Idempotency::default(), moment());
         assert!(matches!(ask(&store, "a", "", "b", now), Err(ApiError::BadRequest(_))));
         assert!(matches!(ask(&store, "a", &"k".repeat(256), "b", now), Err(ApiError::BadRequest(_))));
+        assert!(matches!(ask(&store, "a", "k l", "b", now), Err(ApiError::BadRequest(_))));
+        assert!(matches!(ask(&store, "a", "k\tl", "b", now), Err(ApiError::BadRequest(_))));
         let mut twice = headers("k");
         twice.append(HEADER, HeaderValue::from_static("l"));
-        let asked = store.ask(&caller("a"), "POST /v1/x", &twice, b"b", now);
+        let asked = store.ask(&caller("a"), "/v1/x", &twice, ("", b"b"), now);
         assert!(matches!(asked, Err(ApiError::BadRequest(_))));
     }
 }

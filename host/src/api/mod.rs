@@ -47,6 +47,7 @@ pub mod status;
 mod tls;
 pub mod tokens;
 mod value;
+mod write;
 
 pub use about::{About, SourceAbout};
 pub use caller::{Caller, Peer};

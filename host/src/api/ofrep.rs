@@ -139,7 +139,7 @@ impl BulkError {
 /// The key that is asked for.
 fn targeting_key(body: Result<JsonBody<Value>, ApiError>) -> Result<Result<String, BulkError>, ApiError> {
     let body = match body {
-        Ok(JsonBody(body)) => body,
+        Ok(JsonBody(body, _)) => body,
         Err(ApiError::BadRequest(said)) => return Ok(Err(BulkError::new(ErrorCode::ParseError, said))),
         Err(other) => return Err(other),
     };

@@ -20,6 +20,11 @@ const STATE: [(u16, &str); 2] = [(500, "state"), (500, "state-corrupt")];
 const ROLE: [(u16, &str); 2] = [(401, "unauthorized"), (403, "forbidden")];
 const BODY: [(u16, &str); 2] = [(408, "slow-body"), (413, "too-large")];
 const METHOD: (u16, &str) = (405, "bad-method");
+/// Refusals of routes that read these headers.
+const HEADERS: [(&str, &[(u16, &str)]); 2] = [
+    ("If-Match", &[(412, "changed")]),
+    ("Idempotency-Key", &[(409, "idempotency-key-busy"), (422, "idempotency-key-reused")]),
+];
 
 static TEXT: LazyLock<String> = LazyLock::new(|| document(&all_routes()).to_string());
 
@@ -121,8 +126,12 @@ fn parameters(route: &Route, asked: &mut SchemaGenerator) -> Vec<Value> {
         }
     }
     for name in route.headers {
-        parameters
-            .push(json!({ "name": name, "in": "header", "required": false, "schema": { "type": "string" } }));
+        let schema = match *name {
+            // Visible characters of ASCII.
+            "Idempotency-Key" => json!({ "type": "string", "pattern": r"^[!-~]{1,255}$" }),
+            _ => json!({ "type": "string" }),
+        };
+        parameters.push(json!({ "name": name, "in": "header", "required": false, "schema": schema }));
     }
     parameters
 }
@@ -161,13 +170,19 @@ fn responses(route: &Route, answered: &mut SchemaGenerator) -> Map<String, Value
                 content.insert((*media).to_owned(), json!({ "schema": schema }));
             }
         }
+        if let (Some(response), true) = (response.as_object_mut(), route.tagged) {
+            let tag = json!({ "ETag": { "required": true, "schema": { "type": "string" } } });
+            response.insert("headers".into(), tag);
+        }
     }
     let mut refusals: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
     let role = if route.access == Access::Open { &[][..] } else { &ROLE[..] };
     let body = if matches!(route.takes, Takes::Nothing) { &[][..] } else { &BODY[..] };
     let media = if matches!(route.takes, Takes::Json(_)) { &[(415, "bad-media-type")][..] } else { &[][..] };
+    let of_headers = HEADERS.iter().filter(|(name, _)| route.headers.contains(name));
+    let of_headers = of_headers.flat_map(|(_, refusals)| *refusals);
     let every = [&ANY[..], &STATE[..], role, body, media, &[METHOD], route.refusals];
-    for (status, code) in every.into_iter().flatten() {
+    for (status, code) in every.into_iter().flatten().chain(of_headers) {
         refusals.entry(*status).or_default().push(code);
     }
     for (status, codes) in refusals {

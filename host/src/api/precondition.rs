@@ -16,28 +16,11 @@ pub fn etag(bytes: &[u8]) -> String {
     tag
 }
 
-/// What `If-Match` says of a thing whose tag is `current`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IfMatch {
-    /// Nothing is asked.
-    Absent,
-    /// It is what the writer has seen.
-    Same,
-    /// It is not.
-    Other,
-}
-
-/// Reads `If-Match`. Weak tags never match; `*` matches what there is (`current` is some).
+/// The tags that `If-Match` names; none = nothing is asked. Weak ones match nothing, `*` is left to who knows what there is.
 #[must_use]
-pub fn if_match(headers: &HeaderMap, current: Option<&str>) -> IfMatch {
-    let mut asked = false;
-    for tag in tags(headers, &header::IF_MATCH) {
-        asked = true;
-        if current.is_some_and(|current| tag == "*" || tag == current) {
-            return IfMatch::Same;
-        }
-    }
-    if asked { IfMatch::Other } else { IfMatch::Absent }
+pub fn if_match(headers: &HeaderMap) -> Option<Vec<String>> {
+    let asked: Vec<String> = tags(headers, &header::IF_MATCH).map(str::to_owned).collect();
+    (!asked.is_empty()).then_some(asked)
 }
 
 /// Whether `If-None-Match` names `current`: the reader has it already. Weak tags match too.
@@ -68,20 +51,18 @@ mod tests {
     }
 
     #[test]
-    fn writes_match_what_was_seen() {
-        let check = |values: &[&str], current: Option<&str>, expect: IfMatch| {
-            assert_eq!(if_match(&headers(header::IF_MATCH, values), current), expect, "{values:?}");
+    fn writers_name_what_they_have_seen() {
+        let check = |values: &[&str], expect: Option<&[&str]>| {
+            let read = if_match(&headers(header::IF_MATCH, values));
+            assert_eq!(read, expect.map(|tags| tags.iter().map(|t| (*t).to_owned()).collect()), "{values:?}");
         };
-        check(&[], Some("\"a\""), IfMatch::Absent);
-        check(&["\"a\""], Some("\"a\""), IfMatch::Same);
-        check(&["\"b\", \"a\""], Some("\"a\""), IfMatch::Same);
-        check(&["\"b\"", "\"a\""], Some("\"a\""), IfMatch::Same);
-        check(&["\"b\""], Some("\"a\""), IfMatch::Other);
-        check(&["W/\"a\""], Some("\"a\""), IfMatch::Other);
-        check(&["*"], Some("\"a\""), IfMatch::Same);
-        check(&["*"], None, IfMatch::Other);
-        check(&["a"], Some("\"a\""), IfMatch::Other);
-        check(&[""], Some("\"a\""), IfMatch::Other);
+        check(&[], None);
+        check(&["\"a\""], Some(&["\"a\""]));
+        check(&["\"b\", \"a\""], Some(&["\"b\"", "\"a\""]));
+        check(&["\"b\"", "\"a\""], Some(&["\"b\"", "\"a\""]));
+        check(&["W/\"a\""], Some(&["W/\"a\""]));
+        check(&["*"], Some(&["*"]));
+        check(&[""], Some(&[""]));
     }
 
     #[test]

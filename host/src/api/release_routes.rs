@@ -2,7 +2,6 @@
 //!
 //! Uploads are compiled and checked on a thread of their own, two at once; everything else waits for its commit there.
 
-use super::caller::Caller;
 use super::commands::Commands;
 use super::error::ApiError;
 use super::operation;
@@ -11,7 +10,8 @@ use super::release;
 use super::request::{JsonBody, Upload};
 use super::role::{Access, Role};
 use super::route::Route;
-use super::routes::{Answer, Api, Asked, Named, Shared, answer, json};
+use super::routes::{Answer, Api, Asked, Named, Shared, answer, answer_as, json};
+use super::write::{Write, tagged};
 use crate::pipeline::program::Code;
 use crate::pipeline::rules::stored::stored_rule;
 use crate::pipeline::rules::{Loaded, load, rule_engine};
@@ -19,7 +19,7 @@ use crate::registry::Revision;
 use crate::registry::command::{Asker, Bound, Command, Done};
 use crate::rule::limits::RULE_FILE_BYTES_MAX;
 use crate::rule::{RuleEngine, RuleFile};
-use axum::extract::{Extension, Path, Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use schemars::JsonSchema;
@@ -32,7 +32,7 @@ use std::sync::Arc;
 /// Lines of the audit in an answer where nothing is said.
 const LINES_DEFAULT: u32 = 100;
 
-type From = Extension<Caller>;
+type Wish = Result<Write, ApiError>;
 
 const VIEWER: Access = Access::Role(Role::Viewer);
 const OPERATOR: Access = Access::Role(Role::Operator);
@@ -66,14 +66,17 @@ fn reading() -> Vec<Route> {
     vec![
         Route::get("/v1/rules/{rule}/revisions", VIEWER, revisions)
             .named("listRevisions", "The revisions of a rule, the oldest first.")
+            .tagged()
             .json::<Parts>(200)
             .refuses(&[RULE]),
         Route::get("/v1/rules/{rule}/revisions/{revision}", VIEWER, revision)
             .named("getRevision", "A revision.")
+            .tagged()
             .json::<Parts>(200)
             .refuses(&[RULE, REVISION]),
         Route::post("/v1/rules/{rule}/revisions/{revision}/plan", VIEWER, plan)
             .named("planRevision", "What a revision changes against the live one, and what it needs.")
+            .tagged()
             .json::<Parts>(200)
             .refuses(&[RULE, REVISION]),
         Route::get("/v1/operations", VIEWER, operations)
@@ -94,14 +97,14 @@ fn writing() -> Vec<Route> {
     vec![
         Route::post("/v1/rules/{rule}/revisions", DEPLOYER, push)
             .named("pushRevision", "Uploads a rule file; nothing that consumers read changes.")
-            .query::<Why>()
+            .writes()
             .takes_upload()
             .json::<Parts>(200)
             .json::<Parts>(201)
             .refuses(&[TOO_MANY, MANAGED, REFUSED, BUSY, STOPPING]),
         Route::post("/v1/rules/{rule}/revisions/{revision}/prepare", DEPLOYER, prepare)
             .named("prepareRevision", "Reads the history of new aggregates, and evaluates all keys.")
-            .query::<Why>()
+            .writes()
             .json::<Parts>(200)
             .json::<Parts>(202)
             .refuses(&[
@@ -110,17 +113,17 @@ fn writing() -> Vec<Route> {
             ]),
         Route::post("/v1/rules/{rule}/revisions/{revision}/cancel", DEPLOYER, cancel)
             .named("cancelRevision", "Drops what was prepared and never live.")
-            .query::<Why>()
+            .writes()
             .json::<Parts>(200)
             .refuses(&[RULE, REVISION, UNDER_WAY, (409, "not-cancellable"), MANAGED, BUSY, STOPPING]),
         Route::post("/v1/rules/{rule}/revisions/{revision}/preview", DEPLOYER, preview)
             .named("previewRevision", "Per label and value how many keys would enter, leave and stay.")
-            .query::<Why>()
+            .writes()
             .json::<Parts>(200)
             .refuses(&[RULE, REVISION, NOT_READY, HISTORY, MANAGED, BUSY, STOPPING]),
         Route::post("/v1/rules/{rule}/revisions/{revision}/activate", DEPLOYER, activate)
             .named("activateRevision", "Makes a revision live in one commit; never waits.")
-            .query::<Why>()
+            .writes()
             .takes::<ActivateBody>()
             .json::<Parts>(200)
             .json::<Parts>(202)
@@ -139,30 +142,18 @@ fn writing() -> Vec<Route> {
             ]),
         Route::post("/v1/rules/{rule}/rollback", DEPLOYER, rollback)
             .named("rollbackRule", "The same switch back to what was live before.")
-            .query::<Why>()
+            .writes()
             .json::<Parts>(200)
             .json::<Parts>(202)
             .refuses(&[RULE, UNDER_WAY, (409, "nothing-before"), TAKEN, MANAGED, BUSY, STOPPING]),
         Route::post("/v1/rules/{rule}/params", DEPLOYER, params)
             .named("setParameters", "The live file with other parameters as a revision, prepared at once.")
-            .query::<Why>()
+            .writes()
             .takes::<ParamsBody>()
             .json::<Parts>(200)
             .json::<Parts>(202)
             .refuses(&[RULE, REVISION, UNDER_WAY, TOO_MANY, MANAGED, REFUSED, BUSY, STOPPING]),
     ]
-}
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Why {
-    /// Why, for the audit.
-    #[serde(default)]
-    reason: String,
-}
-
-fn asker(Extension(caller): From, why: Asked<Why>) -> Result<Asker, ApiError> {
-    Ok(Asker { by: caller.who(), why: why?.0.reason })
 }
 
 /// What a command gets from the thread that it runs on.
@@ -196,19 +187,31 @@ fn with_status<T: Serialize>(status: StatusCode, answer: &T) -> Answer {
 
 /// 202 while an operation is under way, 200 when nothing is left to do.
 fn accepted(done: &Done) -> Answer {
-    match done.operation {
+    let answer = match done.operation {
         None => json(done),
         Some(id) => {
             let place = [(header::LOCATION, format!("/v1/operations/{id}"))];
             Ok((StatusCode::ACCEPTED, place, json(done)?).into_response())
         }
-    }
+    };
+    tagged(answer, Some(&done.tag))
+}
+
+/// Answers on a rule, with its tag.
+async fn of_rule<T, F>(api: &Api, rule: String, work: F) -> Answer
+where
+    T: Serialize,
+    F: FnOnce(&Reader, &str) -> Result<T, ApiError> + Send + 'static,
+{
+    let made =
+        move |reader: &Reader| tagged(json(&work(reader, &rule)?), reader.registry.tag(&rule).as_deref());
+    answer_as(api, made).await
 }
 
 async fn revisions(State(api): Shared, path: Named<String>) -> Answer {
     let Path(rule) = path?;
-    answer(&api, move |reader| {
-        let revisions = release::all(reader, &rule)?;
+    of_rule(&api, rule, |reader, rule| {
+        let revisions = release::all(reader, rule)?;
         Ok(object!({ "commit": reader.commit(), "time": reader.time(), "revisions": revisions }))
     })
     .await
@@ -216,24 +219,22 @@ async fn revisions(State(api): Shared, path: Named<String>) -> Answer {
 
 async fn revision(State(api): Shared, path: Named<(String, u32)>) -> Answer {
     let Path((rule, number)) = path?;
-    answer(&api, move |reader| release::one(reader, release::known(reader, &rule, number)?)).await
+    of_rule(&api, rule, move |reader, rule| release::one(reader, release::known(reader, rule, number)?)).await
 }
 
 /// 201 for a new revision, 200 for bytes that one has already.
-async fn push(
-    State(api): Shared,
-    sender: From,
-    path: Named<String>,
-    why: Asked<Why>,
-    upload: Result<Upload, ApiError>,
-) -> Answer {
-    let (asker, Path(rule), upload) = (asker(sender, why)?, path?, upload?);
+async fn push(wish: Wish, path: Named<String>, upload: Result<Upload, ApiError>) -> Answer {
+    let (wish, Path(rule), upload) = (wish?, path?, upload?);
     if upload.bytes.len() > RULE_FILE_BYTES_MAX {
         return Err(ApiError::TooLarge(format!("a rule file has at most {RULE_FILE_BYTES_MAX} bytes")));
     }
-    let bytes = upload.bytes.to_vec();
-    let api_after = api.clone();
+    let sent = upload.bytes.clone();
+    wish.once(&sent, move |api, asker| keep(api, asker, rule, upload)).await
+}
+
+async fn keep(api: Arc<Api>, asker: Asker, rule: String, upload: Upload) -> Answer {
     let done = apart(&api, asker, move |work| {
+        let bytes = upload.bytes.to_vec();
         let engine = engine(&work.reader)?;
         let given = inherited(&work.reader, &rule, &bytes);
         let loaded = load(&engine, &rule, (PathBuf::from("the upload"), bytes.clone()), &given)?;
@@ -241,12 +242,13 @@ async fn push(
         work.submit(Command::Push(Box::new(revision), Arc::new(bytes)), None)
     })
     .await?;
-    let reader = api_after.reader()?;
+    let reader = api.reader()?;
     let revision = release::known(&reader, &done.rule, done.revision)?;
     let found = release::one(&reader, revision)?;
     let plan = release::plan(&reader, &done.rule, done.revision)?;
     let status = if done.changed { StatusCode::CREATED } else { StatusCode::OK };
-    with_status(status, &object!({ "created": done.changed, "revision": found, "plan": plan }))
+    let answer = with_status(status, &object!({ "created": done.changed, "revision": found, "plan": plan }));
+    tagged(answer, Some(&done.tag))
 }
 
 /// Compiled code is kept where the next start looks for it.
@@ -264,9 +266,9 @@ fn inherited(reader: &Reader, rule: &str, bytes: &[u8]) -> BTreeMap<String, Valu
 
 async fn plan(State(api): Shared, path: Named<(String, u32)>) -> Answer {
     let Path((rule, number)) = path?;
-    answer(&api, move |reader| {
-        release::known(reader, &rule, number)?;
-        release::plan(reader, &rule, number)
+    of_rule(&api, rule, move |reader, rule| {
+        release::known(reader, rule, number)?;
+        release::plan(reader, rule, number)
     })
     .await
 }
@@ -276,9 +278,9 @@ fn code(reader: &Reader, revision: &Revision, given: &BTreeMap<String, Value>) -
     Ok(stored_rule(&engine(reader)?, &reader.view, &revision.rule, (&revision.file, given))?)
 }
 
-async fn prepare(State(api): Shared, sender: From, path: Named<(String, u32)>, why: Asked<Why>) -> Answer {
-    let (asker, Path((rule, number))) = (asker(sender, why)?, path?);
-    let done = apart(&api, asker, move |work| {
+async fn prepare(wish: Wish, path: Named<(String, u32)>) -> Answer {
+    let (wish, Path((rule, number))) = (wish?, path?);
+    let work = move |work: Work| {
         let revision = release::known(&work.reader, &rule, number)?;
         let prepared = work.reader.registry.generation_of(&rule, number).is_some();
         if !prepared {
@@ -286,26 +288,31 @@ async fn prepare(State(api): Shared, sender: From, path: Named<(String, u32)>, w
         }
         let code = (!prepared).then(|| code(&work.reader, revision, &revision.given)).transpose()?;
         work.submit(Command::Prepare { rule, revision: number }, code.map(|c| c.code()))
+    };
+    wish.once(&[], |api, asker| async move { accepted(&apart(&api, asker, work).await?) }).await
+}
+
+async fn cancel(wish: Wish, path: Named<(String, u32)>) -> Answer {
+    let (wish, Path((rule, revision))) = (wish?, path?);
+    let work = move |work: Work| work.submit(Command::Cancel { rule, revision }, None);
+    wish.once(&[], |api, asker| async move {
+        let done = apart(&api, asker, work).await?;
+        tagged(json(&done), Some(&done.tag))
     })
-    .await?;
-    accepted(&done)
+    .await
 }
 
-async fn cancel(State(api): Shared, sender: From, path: Named<(String, u32)>, why: Asked<Why>) -> Answer {
-    let (asker, Path((rule, revision))) = (asker(sender, why)?, path?);
-    let done = apart(&api, asker, move |work| work.submit(Command::Cancel { rule, revision }, None)).await?;
-    json(&done)
-}
-
-async fn preview(State(api): Shared, sender: From, path: Named<(String, u32)>, why: Asked<Why>) -> Answer {
-    let (asker, Path((rule, number))) = (asker(sender, why)?, path?);
-    let found = apart(&api, asker, move |work| {
+async fn preview(wish: Wish, path: Named<(String, u32)>) -> Answer {
+    let (wish, Path((rule, number))) = (wish?, path?);
+    let work = move |work: Work| {
         let (found, keep) = release::preview(&work.reader, &rule, number)?;
-        work.submit(keep, None)?;
-        Ok(found)
+        Ok((found, work.submit(keep, None)?))
+    };
+    wish.once(&[], |api, asker| async move {
+        let (found, done) = apart(&api, asker, work).await?;
+        tagged(json(&found), Some(&done.tag))
     })
-    .await?;
-    json(&found)
+    .await
 }
 
 #[derive(Default, Deserialize, JsonSchema)]
@@ -319,13 +326,11 @@ struct ActivateBody {
 }
 
 async fn activate(
-    State(api): Shared,
-    sender: From,
+    wish: Wish,
     path: Named<(String, u32)>,
-    why: Asked<Why>,
     body: Result<JsonBody<ActivateBody>, ApiError>,
 ) -> Answer {
-    let (asker, Path((rule, revision)), JsonBody(body)) = (asker(sender, why)?, path?, body?);
+    let (wish, Path((rule, revision)), JsonBody(body, sent)) = (wish?, path?, body?);
     let bound = match (body.preview, body.max_change_percent) {
         (None, None) => None,
         (Some(preview), Some(max)) if max >= 0.0 => Some(Bound { preview, max_change_percent: max }),
@@ -335,14 +340,17 @@ async fn activate(
         }
     };
     let command = Command::Activate { rule, revision, bound };
-    let done = apart(&api, asker, move |work| work.submit(command, None)).await?;
-    accepted(&done)
+    switch(wish, &sent, command).await
 }
 
-async fn rollback(State(api): Shared, sender: From, path: Named<String>, why: Asked<Why>) -> Answer {
-    let (asker, Path(rule)) = (asker(sender, why)?, path?);
-    let done = apart(&api, asker, move |work| work.submit(Command::Rollback { rule }, None)).await?;
-    accepted(&done)
+async fn rollback(wish: Wish, path: Named<String>) -> Answer {
+    let (wish, Path(rule)) = (wish?, path?);
+    switch(wish, &[], Command::Rollback { rule }).await
+}
+
+async fn switch(wish: Write, sent: &[u8], command: Command) -> Answer {
+    let work = move |work: Work| work.submit(command, None);
+    wish.once(sent, |api, asker| async move { accepted(&apart(&api, asker, work).await?) }).await
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -352,15 +360,9 @@ struct ParamsBody {
 }
 
 /// The live revision's file under other parameters, as a revision that is prepared at once.
-async fn params(
-    State(api): Shared,
-    sender: From,
-    path: Named<String>,
-    why: Asked<Why>,
-    body: Result<JsonBody<ParamsBody>, ApiError>,
-) -> Answer {
-    let (asker, Path(rule), JsonBody(body)) = (asker(sender, why)?, path?, body?);
-    let done = apart(&api, asker, move |work| {
+async fn params(wish: Wish, path: Named<String>, body: Result<JsonBody<ParamsBody>, ApiError>) -> Answer {
+    let (wish, Path(rule), JsonBody(body, sent)) = (wish?, path?, body?);
+    let work = move |work: Work| {
         let live = work.reader.registry.live(&rule).map_or(0, |g| g.revision);
         let revision = release::known(&work.reader, &rule, live)?;
         let mut given = revision.given.clone();
@@ -368,9 +370,8 @@ async fn params(
         let loaded = code(&work.reader, revision, &given)?;
         let new = loaded.revision(&work.asker.by, &work.asker.why);
         work.submit(Command::Params(Box::new(new)), Some(loaded.code()))
-    })
-    .await?;
-    accepted(&done)
+    };
+    wish.once(&sent, |api, asker| async move { accepted(&apart(&api, asker, work).await?) }).await
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -15,8 +15,8 @@ use tokio::sync::OwnedSemaphorePermit;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BodyTime(pub(super) Duration);
 
-/// A body of JSON of at most `http.body_bytes_max` bytes.
-pub(super) struct JsonBody<T>(pub(super) T);
+/// A body of JSON of at most `http.body_bytes_max` bytes: as it reads, and as it came.
+pub(super) struct JsonBody<T>(pub(super) T, pub(super) Bytes);
 
 /// A file of at most `http.upload_bytes_max` bytes. So few at once as it has places for in memory: it keeps its place.
 #[derive(Debug)]
@@ -43,7 +43,10 @@ impl<T: DeserializeOwned> FromRequest<Arc<Api>> for JsonBody<T> {
         }
         // Nothing at all is an object without members, so that `curl -X POST` does where none is required.
         let read = serde_json::from_slice(if bytes.is_empty() { b"{}" } else { &bytes });
-        read.map(Self).map_err(|e| ApiError::BadRequest(format!("body: {}", without_values(&e))))
+        match read {
+            Ok(read) => Ok(Self(read, bytes)),
+            Err(error) => Err(ApiError::BadRequest(format!("body: {}", without_values(&error)))),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::role::Access;
 use super::routes::Api;
+use super::write::Why;
 use axum::handler::Handler;
 use axum::http::Method;
 use axum::routing::{MethodFilter, MethodRouter, on};
@@ -43,6 +44,8 @@ pub struct Route {
     pub(super) query: Option<SchemaOf>,
     pub(super) takes: Takes,
     pub(super) headers: &'static [&'static str],
+    /// Its answers carry the rule's entity tag.
+    pub(super) tagged: bool,
     pub(super) answers: Vec<Success>,
     /// Refusals of its own, beside those that every route has: status and code.
     pub(super) refusals: &'static [(u16, &'static str)],
@@ -66,6 +69,7 @@ impl Route {
             query: None,
             takes: Takes::Nothing,
             headers: &[],
+            tagged: false,
             answers: Vec::new(),
             refusals: &[],
             other_refusals: Vec::new(),
@@ -119,6 +123,17 @@ impl Route {
     pub(super) fn reads_headers(mut self, names: &'static [&'static str]) -> Self {
         self.headers = names;
         self
+    }
+
+    /// Its answers carry the rule's entity tag.
+    pub(super) fn tagged(mut self) -> Self {
+        self.tagged = true;
+        self
+    }
+
+    /// It changes a rule: its reason, what the writer has seen, and a key under which it is done once.
+    pub(super) fn writes(self) -> Self {
+        self.query::<Why>().reads_headers(&["If-Match", "Idempotency-Key"]).tagged()
     }
 
     /// It answers JSON.

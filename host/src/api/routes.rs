@@ -10,6 +10,7 @@ use super::body::ExportBody;
 use super::commands::Commands;
 use super::error::ApiError;
 use super::gate::{Failure, Gate, gate};
+use super::idempotency::Idempotency;
 use super::labels::{KeyLabels, labels_of};
 use super::log::Log;
 use super::members::{self, Page};
@@ -56,6 +57,7 @@ pub struct Api {
     reads: Arc<Semaphore>,
     pub(super) uploads: Arc<Semaphore>,
     pub(super) commands: Commands,
+    pub(super) idempotency: Idempotency,
     pub(super) access: AccessFile,
     pub(super) metrics: Arc<Metrics>,
     pub(super) log: Log,
@@ -89,6 +91,7 @@ impl Api {
             reads: Arc::new(Semaphore::new(READS_MAX)),
             uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
             commands: Commands::nowhere(),
+            idempotency: Idempotency::default(),
             access,
             metrics: Arc::default(),
             log: Log::default(),
@@ -302,12 +305,20 @@ where
     T: Serialize,
     F: FnOnce(&Reader) -> Result<T, ApiError> + Send + 'static,
 {
+    answer_as(api, move |reader| json(&work(reader)?)).await
+}
+
+/// The same for an answer of another form.
+pub(super) async fn answer_as<F>(api: &Api, work: F) -> Answer
+where
+    F: FnOnce(&Reader) -> Answer + Send + 'static,
+{
     // Held until the thread is done, also when nobody waits any more: what is under way is bounded.
     let permit = api.reads.clone().acquire_owned().await;
     let reader = api.reader()?;
     let done = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        json(&work(&reader)?)
+        work(&reader)
     })
     .await;
     done.map_err(|e| ApiError::Internal(e.to_string()))?
@@ -354,7 +365,7 @@ async fn batch(
     path: Named<String>,
     body: Result<JsonBody<BatchRequest>, ApiError>,
 ) -> Answer {
-    let (Path(entity), JsonBody(request)) = (path?, body?);
+    let (Path(entity), JsonBody(request, _)) = (path?, body?);
     if request.keys.len() > BATCH_KEYS_MAX {
         return Err(ApiError::BadRequest(format!("a batch has at most {BATCH_KEYS_MAX} keys")));
     }
@@ -544,11 +555,11 @@ async fn quarantine_entry(State(api): Shared, path: Named<String>, query: Asked<
 }
 
 async fn metrics(State(api): Shared) -> Answer {
-    let (reader, http) = (api.reader()?, api.metrics.clone());
+    let (reader, http, keys) = (api.reader()?, api.metrics.clone(), api.idempotency.len());
     let permit = api.reads.clone().acquire_owned().await;
     let done = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        Ok::<_, ApiError>(exposition::text(&status::of(&reader)?, reader.view.engine_time(), &http))
+        Ok::<_, ApiError>(exposition::text(&status::of(&reader)?, reader.view.engine_time(), &http, keys))
     });
     let text = done.await.map_err(|e| ApiError::Internal(e.to_string()))??;
     Ok(([(header::CONTENT_TYPE, exposition::MEDIA)], text).into_response())

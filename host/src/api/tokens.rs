@@ -75,7 +75,7 @@ async fn create(
     Extension(caller): Extension<Caller>,
     body: Result<JsonBody<NewTokenRequest>, ApiError>,
 ) -> Answer {
-    let JsonBody(NewTokenRequest { role, name, expires_s }) = body?;
+    let JsonBody(NewTokenRequest { role, name, expires_s }, _) = body?;
     if expires_s.is_some_and(|s| s == 0 || s > LIFE_S_MAX) {
         return Err(ApiError::BadRequest(format!("expires_s: 1 to {LIFE_S_MAX}")));
     }

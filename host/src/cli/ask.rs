@@ -3,7 +3,7 @@
 
 use super::place::{Place, PlaceArgs, Remote};
 use crate::api::access::AccessFile;
-use crate::api::{self, About, Api, Commands, Peer, Terms};
+use crate::api::{self, About, Api, ApiError, Commands, Peer, Terms, idempotency};
 use crate::clock;
 use crate::config::Config;
 use crate::pipeline::parts::SharedView;
@@ -12,7 +12,7 @@ use crate::registry::command::Audience;
 use crate::state::{FjallStore, StateDir, StateWriter, Store, StoreError};
 use anyhow::{Context, bail};
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use http_body_util::BodyExt;
 use hyper::client::conn::http1;
 use hyper::header::{self, HeaderValue};
@@ -23,6 +23,7 @@ use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Write as _;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,8 +36,26 @@ const WAIT: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(50);
 /// Longest wait for the beginning of an answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(60);
+/// How often a change is sent whose answer did not come.
+const TRIES: u32 = 10;
+/// Between two of them.
+const AGAIN: Duration = Duration::from_millis(300);
 /// Largest answer that is held whole.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
+
+/// The connection ended before the answer did: what was asked may have been done.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer broke off")]
+pub(super) struct BrokenOff;
+
+/// What a host refuses.
+#[derive(Debug, thiserror::Error)]
+#[error("{code}: {detail}; {hint}")]
+struct Refused {
+    code: String,
+    detail: String,
+    hint: String,
+}
 
 /// Something that answers.
 pub(super) struct Asker {
@@ -103,7 +122,7 @@ impl Asker {
             let mut problem = Vec::new();
             let mut body = response.into_body();
             while let Some(frame) = body.frame().await {
-                let frame = frame.map_err(anyhow::Error::from).context("the answer broke off")?;
+                let frame = frame.map_err(anyhow::Error::from).context(BrokenOff)?;
                 let Ok(data) = frame.into_data() else { continue };
                 if ok {
                     take(&data)?;
@@ -138,14 +157,20 @@ impl Asker {
         serde_json::from_slice(&bytes).context("the host answered in another form; is it of this version?")
     }
 
-    /// Posts `body` to `path` and reads the whole answer.
+    /// Posts `body` to `path` and reads the whole answer. Sent again under the same key where the answer broke off, so
+    /// that it is done once and its answer comes all the same.
     pub(super) fn post<T: DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> anyhow::Result<T> {
-        let mut bytes = Vec::new();
-        self.ask(Request::post(path).body(Body::from(body))?, &mut |piece| {
-            bytes.extend_from_slice(piece);
-            Ok(())
-        })?;
-        serde_json::from_slice(&bytes).context("the host answered in another form; is it of this version?")
+        let (key, body) = (new_key(), Bytes::from(body));
+        let mut left = TRIES;
+        loop {
+            let request = Request::post(path).header(idempotency::HEADER, &key);
+            let answer = self.whole(request.body(Body::from(body.clone()))?);
+            left -= 1;
+            match answer {
+                Err(error) if left > 0 && may_be_done(&error) => std::thread::sleep(AGAIN),
+                other => return other,
+            }
+        }
     }
 
     /// A host answers; else the stopped directory does.
@@ -177,7 +202,7 @@ impl Asker {
                     UnixStream::connect(socket).await.context("the host does not answer any more")?;
                 let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
                 tokio::spawn(connection);
-                Ok(sender.send_request(request).await?.map(Body::new))
+                Ok(sender.send_request(request).await.context(BrokenOff)?.map(Body::new))
             }
         }
     }
@@ -210,12 +235,30 @@ fn in_use(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(StoreError::InUse { .. }))
 }
 
+/// A key that nobody else has.
+fn new_key() -> String {
+    let mut bytes = [0; 16];
+    let filled = std::fs::File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut bytes));
+    if filled.is_err() {
+        // The time and the process: a host keeps keys by caller and path.
+        let (time, process) = (clock::wall_us(), std::process::id());
+        return format!("{time:x}-{process:x}");
+    }
+    format!("{:032x}", u128::from_le_bytes(bytes))
+}
+
+/// The host may have done what it was asked, or is still doing it.
+fn may_be_done(error: &anyhow::Error) -> bool {
+    let busy = |refused: &Refused| refused.code == ApiError::KeyBusy.kind().1;
+    error.is::<BrokenOff>() || error.downcast_ref().is_some_and(busy)
+}
+
 /// What a problem answer says, for people.
 fn refused(problem: &[u8]) -> anyhow::Error {
     let read: serde_json::Value = serde_json::from_slice(problem).unwrap_or_default();
-    let text = |name: &str| read.get(name).and_then(serde_json::Value::as_str);
+    let text = |name: &str| read.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
     match (text("code"), text("detail"), text("hint")) {
-        (Some(code), Some(detail), Some(hint)) => anyhow::anyhow!("{code}: {detail}; {hint}"),
+        (Some(code), Some(detail), Some(hint)) => Refused { code, detail, hint }.into(),
         _ => anyhow::anyhow!("the host refused: {}", String::from_utf8_lossy(problem)),
     }
 }

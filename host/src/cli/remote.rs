@@ -1,6 +1,7 @@
 //! A host on the network: one connection a question, with TLS where the URL says so. Redirects are not followed, so a
 //! token goes nowhere but where it was sent.
 
+use super::ask::BrokenOff;
 use super::place::Remote;
 use anyhow::{Context, bail};
 use axum::body::Body;
@@ -73,5 +74,5 @@ where
 {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    Ok(sender.send_request(request).await?.map(Body::new))
+    Ok(sender.send_request(request).await.context(BrokenOff)?.map(Body::new))
 }

@@ -137,6 +137,8 @@ pub struct Asker {
     pub by: String,
     /// Why, in their words.
     pub why: String,
+    /// Tags of the rule of which one must be what there is now (`*` = any); none = it may be whatever it is.
+    pub seen: Option<Vec<String>>,
 }
 
 /// What a command did.
@@ -152,6 +154,9 @@ pub struct Done {
     pub operation: Option<u64>,
     /// Something changed.
     pub changed: bool,
+    /// The rule's tag afterwards.
+    #[serde(skip)]
+    pub tag: String,
 }
 
 /// What a command leaves to be stored.
@@ -211,13 +216,19 @@ impl Registry {
         asker: &Asker,
         facts: &Facts<'_>,
     ) -> Result<Effect, Refusal> {
+        let rule = command.rule();
+        let tag = self.tag(rule);
+        let is_seen = |seen: &String| tag.as_ref().is_some_and(|tag| seen == "*" || seen == tag);
+        if asker.seen.as_ref().is_some_and(|seen| !seen.iter().any(is_seen)) {
+            return Err(Refusal::Changed(rule.to_owned()));
+        }
         let mut after = self.clone();
         let mut effect = after.change(command, facts)?;
+        effect.done.tag = after.tag(rule).unwrap_or_default();
         if !effect.done.changed {
             effect.done.commit = facts.view.commit();
             return Ok(effect);
         }
-        let rule = command.rule();
         let entry = AuditEntry {
             commit: facts.commit,
             time_us: facts.now,
@@ -245,6 +256,7 @@ impl Registry {
                 revision: 0,
                 operation: None,
                 changed: true,
+                tag: String::new(),
             },
         };
         match command {

@@ -84,6 +84,11 @@ impl World {
     }
 
     fn ask(&mut self, command: Command) -> Result<Effect, Refusal> {
+        self.ask_seen(command, None)
+    }
+
+    /// Asks with tags that were seen.
+    fn ask_seen(&mut self, command: Command, seen: Option<&[&str]>) -> Result<Effect, Refusal> {
         self.commit += 1;
         self.now += 1;
         let facts = Facts {
@@ -95,7 +100,8 @@ impl World {
             positions: &self.positions,
             incomplete: &self.incomplete,
         };
-        self.registry.execute(&command, &Asker { by: "ann".into(), why: "test".into() }, &facts)
+        let seen = seen.map(|tags| tags.iter().map(|tag| (*tag).to_owned()).collect());
+        self.registry.execute(&command, &Asker { by: "ann".into(), why: "test".into(), seen }, &facts)
     }
 
     fn code(&mut self, command: Command) -> &'static str {
@@ -349,4 +355,31 @@ fn a_bound_needs_its_preview() {
     world.ask(keep(&preview)).unwrap();
     world.ask(bound("2-0")).unwrap();
     assert_eq!(world.releases(), [Release::Retained, Release::Live]);
+}
+
+#[test]
+fn a_command_on_a_rule_that_has_changed_since_it_was_seen_is_refused() {
+    let mut world = World::new();
+    let first = world.registry.tag("payer").unwrap();
+    let pushed = world.ask_seen(push("l2", "n", &["a"]), Some(&["\"other\"", &first])).unwrap();
+    let second = world.registry.tag("payer").unwrap();
+    assert_eq!(pushed.done.tag, second);
+    assert_ne!(first, second);
+    let prepare = || Command::Prepare { rule: "payer".into(), revision: 2 };
+    let stale = world.ask_seen(prepare(), Some(&[&first])).unwrap_err();
+    assert_eq!((stale.kind().0, stale.kind().1), (412, "changed"));
+    assert!(world.registry.generation_of("payer", 2).is_none());
+    let prepared = world.ask_seen(prepare(), Some(&["*"])).unwrap().done.tag;
+    world.finish();
+    assert_eq!(world.registry.tag("payer").unwrap(), prepared, "how far a prepare is does not count");
+    let mut seen = vec![first, second, prepared];
+    for command in [activate(2), Command::Rollback { rule: "payer".into() }] {
+        seen.push(world.ask(command).unwrap().done.tag);
+        world.finish();
+    }
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 5, "the way back is another change");
+    let unknown = Command::Rollback { rule: "buyer".into() };
+    assert_eq!(world.ask_seen(unknown, Some(&["*"])).unwrap_err().kind().1, "changed");
 }

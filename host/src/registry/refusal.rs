@@ -16,6 +16,9 @@ pub enum Refusal {
         /// As asked.
         revision: u32,
     },
+    /// The rule is not what whoever asks has seen.
+    #[error("rule {0} has changed since: its tag is another one than `If-Match` names")]
+    Changed(String),
     /// Another operation on the rule is under way.
     #[error("rule {rule}: operation {operation} ({what}) is under way")]
     UnderWay {
@@ -163,6 +166,7 @@ impl Refusal {
         match self {
             Self::UnknownRule(_) => (404, "unknown-rule", "Unknown rule"),
             Self::UnknownRevision { .. } => (404, "unknown-revision", "Unknown revision"),
+            Self::Changed(_) => (412, "changed", "Changed by someone else"),
             Self::UnderWay { .. } => (409, "operation-under-way", "Another operation is under way"),
             Self::NotReady { .. } => (409, "not-ready", "Not ready"),
             Self::NeedsHistory { .. } => (409, "needs-history", "A new rule needs history"),
@@ -189,6 +193,7 @@ impl Refusal {
         match self {
             Self::UnknownRule(_) => "`retag rule ls` lists the rules; a new one enters by the configuration",
             Self::UnknownRevision { .. } => "`retag rule ls RULE` lists its revisions",
+            Self::Changed(_) => "read its revisions again (`retag rule ls RULE`), then decide again",
             Self::UnderWay { .. } => {
                 "wait until it has ended (`retag rule show RULE`), or cancel what it prepares"
             }

@@ -8,6 +8,7 @@ use crate::label::Cause;
 use crate::rule::Manifest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// Keys of the files' bytes in the `Meta` table begin with this; behind it stands the file's sha256 in hex.
@@ -311,6 +312,22 @@ impl Registry {
                 self.operations.remove(first);
             }
         }
+    }
+
+    /// The entity tag of a rule: another one whenever what is live, kept or prepared changes. How far a prepare is does
+    /// not count, nor do previews. None = there is no such rule.
+    #[must_use]
+    pub fn tag(&self, rule: &str) -> Option<String> {
+        let revisions: Vec<u32> = self.revisions_of(rule).map(|r| r.number).collect();
+        if revisions.is_empty() && self.namespace(rule).is_none() {
+            return None;
+        }
+        let of_rule = self.generations.iter().filter(|g| g.rule == rule);
+        let kept: Vec<_> = of_rule.map(|g| (g.space, g.retained.map(|r| r.since_us))).collect();
+        let facts = json!([rule, self.live.get(rule), revisions, kept]).to_string();
+        let hash = Sha256::digest(facts.as_bytes());
+        let hex: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        Some(format!("\"{hex}\""))
     }
 
     /// The releases of a rule, for the audit.

@@ -84,7 +84,7 @@ impl Schedule {
     /// Asks something of the engine; the answer comes when it is durable.
     pub fn ask(&mut self, command: Command, code: Option<Code>) -> Receiver<Outcome> {
         let (reply, answer) = channel();
-        let asker = Asker { by: "script".into(), why: String::new() };
+        let asker = Asker { by: "script".into(), ..Asker::default() };
         let submitted = Submitted { command, code, asker, reply: Some(reply) };
         let inbox = self.boxes.entry((Address::Pipeline, Address::Pipeline)).or_default();
         inbox.push_back(Message::Command(Box::new(submitted)));

@@ -3,9 +3,8 @@
 use crate::harness::{Folder, Host};
 use crate::message::{order, state, told, user};
 use crate::rules::change_rule;
+use crate::socket::ask;
 use serde_json::Value;
-use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixStream;
 
 /// Users 1 and 2; 1 has spent 3000.00.
 fn shop() -> Folder {
@@ -221,23 +220,6 @@ fn a_sink_that_hears_changes_only_gets_one_summary_of_a_switch() {
 fn rule_is_exact(folder: &Folder) -> bool {
     let shown = folder.retag(&["rule", "show", "payer@1"]);
     shown.status.success() && shown.out.contains("exact")
-}
-
-/// One request on the host's socket: status and answer.
-fn ask(folder: &Folder, head: &str, body: &[u8]) -> (u16, Value) {
-    let mut stream = UnixStream::connect(folder.path("data/retag.sock")).expect("the socket");
-    let head = format!(
-        "{head} HTTP/1.1\r\nhost: retag\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).expect("a request");
-    let _ = stream.write_all(body); // refused before it was read to its end
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
-    let text = String::from_utf8_lossy(&answer).into_owned();
-    let status = text.get(9..12).and_then(|s| s.parse().ok()).expect("a status line");
-    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    (status, serde_json::from_str(body).unwrap_or_default())
 }
 
 #[test]
