@@ -86,6 +86,37 @@ fn the_document_says_what_parameters_and_bodies_must_be() {
 }
 
 #[test]
+fn every_json_answer_says_what_is_in_it() {
+    let served = serve("");
+    let document = served.ask(None, "GET /openapi.json", b"").json();
+    let resolved = |schema: &Value| match schema["$ref"].as_str() {
+        Some(to) => document.pointer(to.trim_start_matches('#')).unwrap().clone(),
+        None => schema.clone(),
+    };
+    let mut described = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                let schema = &response["content"]["application/json"]["schema"];
+                if !status.starts_with('2') || schema.is_null() || path == "/openapi.json" {
+                    continue;
+                }
+                let fields = resolved(schema)["properties"].as_object().map_or(0, serde_json::Map::len);
+                assert!(fields > 0, "{method} {path}: {status} says nothing of its answer");
+                described += 1;
+            }
+        }
+    }
+    assert!(described >= 30);
+    let done = &document["components"]["schemas"]["Done"];
+    let names: BTreeSet<&str> = done["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(names, BTreeSet::from(["changed", "commit", "operation", "revision", "rule"]));
+    let activate = &document["paths"]["/v1/rules/{rule}/revisions/{revision}/activate"]["post"];
+    assert!(activate["responses"]["200"]["headers"]["ETag"].is_object());
+    assert!(activate["responses"]["412"].to_string().contains("changed"));
+}
+
+#[test]
 fn metrics_have_the_form_and_names_that_the_page_says() {
     let served = serve("");
     served.ask(VIEWER, "GET /v1/entities/user/keys/987654/labels", b"");

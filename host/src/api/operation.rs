@@ -7,10 +7,11 @@ use crate::pipeline::sweep::{Work, work_key};
 use crate::registry::revision::{HistoryRead, OperationKind, OperationState};
 use crate::registry::{Operation, Registry};
 use crate::state::SHARDS;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// An operation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OperationAnswer {
     /// Its number.
     pub id: u64,
@@ -41,8 +42,17 @@ pub struct OperationAnswer {
     pub failure: String,
 }
 
+/// Operations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Operations {
+    /// The commit of this answer.
+    pub commit: u64,
+    /// Those under way and the last ones that ended, the oldest first.
+    pub operations: Vec<OperationAnswer>,
+}
+
 /// What an operation does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// It reads history.
@@ -52,7 +62,7 @@ pub enum Stage {
 }
 
 /// How far a history is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HistoryAnswer {
     /// Changes read.
     pub rows: u64,

@@ -14,6 +14,7 @@ use crate::registry::{Generation, Refusal, Revision};
 use crate::source::SourceError;
 use crate::source::files::holds;
 use crate::state::{Record, Slot, Table, split_entity_key};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ const SAMPLES_MAX: usize = 20;
 pub const AUDIT_MAX: usize = 1000;
 
 /// How the host works on a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RunState {
     /// It follows its sources.
@@ -36,7 +37,7 @@ pub enum RunState {
 }
 
 /// A revision.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RevisionAnswer {
     /// Rule.
     pub rule: String,
@@ -81,7 +82,7 @@ pub struct RevisionAnswer {
 }
 
 /// A preview with some of the keys.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PreviewAnswer {
     /// Rule.
     pub rule: String,
@@ -95,7 +96,7 @@ pub struct PreviewAnswer {
 }
 
 /// Keys that would get or lose a label.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Samples {
     /// Label.
     pub label: String,
@@ -108,11 +109,11 @@ pub struct Samples {
 }
 
 /// A key with its labels on both sides.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Sample {
     /// The key as text.
     pub key: String,
-    /// Labels of the live revision.
+    /// Labels of the live revision: `true`, or the value's name.
     pub before: BTreeMap<String, Value>,
     /// Labels of the other one.
     pub after: BTreeMap<String, Value>,
@@ -123,8 +124,43 @@ pub struct Sample {
 /// Shard and ordinal of a key.
 type Place = (usize, u32);
 
+/// The revisions of a rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Revisions {
+    /// Commit of the answer.
+    pub commit: u64,
+    /// Engine time of the commit, RFC 3339.
+    pub time: String,
+    /// The oldest first.
+    pub revisions: Vec<RevisionAnswer>,
+}
+
+/// What an upload answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Pushed {
+    /// It is new; false = a revision has these bytes already.
+    pub created: bool,
+    /// The revision.
+    pub revision: RevisionAnswer,
+    /// What it changes.
+    pub plan: Plan,
+}
+
+/// A page of the audit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditPage {
+    /// Commit of the answer.
+    pub commit: u64,
+    /// Engine time of the commit, RFC 3339.
+    pub time: String,
+    /// The oldest first.
+    pub lines: Vec<AuditAnswer>,
+    /// `after` of the next page; null = there is none.
+    pub next: Option<u64>,
+}
+
 /// A line of the audit.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditAnswer {
     /// When, RFC 3339.
     pub time: String,

@@ -4,9 +4,9 @@
 
 use super::commands::Commands;
 use super::error::ApiError;
-use super::operation;
+use super::operation::{self, OperationAnswer, Operations};
 use super::reader::Reader;
-use super::release;
+use super::release::{self, AuditPage, PreviewAnswer, Pushed, RevisionAnswer, Revisions};
 use super::request::{JsonBody, Upload};
 use super::role::{Access, Role};
 use super::route::Route;
@@ -17,6 +17,7 @@ use crate::pipeline::rules::stored::stored_rule;
 use crate::pipeline::rules::{Loaded, load, rule_engine};
 use crate::registry::Revision;
 use crate::registry::command::{Asker, Bound, Command, Done};
+use crate::registry::plan::Plan;
 use crate::rule::limits::RULE_FILE_BYTES_MAX;
 use crate::rule::{RuleEngine, RuleFile};
 use axum::extract::{Path, Query, State};
@@ -24,7 +25,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json as object};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -52,9 +53,6 @@ const REFUSED: (u16, &str) = (422, "rule-refused");
 const BUSY: (u16, &str) = (503, "busy");
 const STOPPING: (u16, &str) = (503, "stopping");
 
-/// An answer of several parts; docs/http.md says which.
-type Parts = Map<String, Value>;
-
 /// All of them.
 pub(super) fn routes() -> Vec<Route> {
     let mut routes = reading();
@@ -67,29 +65,29 @@ fn reading() -> Vec<Route> {
         Route::get("/v1/rules/{rule}/revisions", VIEWER, revisions)
             .named("listRevisions", "The revisions of a rule, the oldest first.")
             .tagged()
-            .json::<Parts>(200)
+            .json::<Revisions>(200)
             .refuses(&[RULE]),
         Route::get("/v1/rules/{rule}/revisions/{revision}", VIEWER, revision)
             .named("getRevision", "A revision.")
             .tagged()
-            .json::<Parts>(200)
+            .json::<RevisionAnswer>(200)
             .refuses(&[RULE, REVISION]),
         Route::post("/v1/rules/{rule}/revisions/{revision}/plan", VIEWER, plan)
             .named("planRevision", "What a revision changes against the live one, and what it needs.")
             .tagged()
-            .json::<Parts>(200)
+            .json::<Plan>(200)
             .refuses(&[RULE, REVISION]),
         Route::get("/v1/operations", VIEWER, operations)
             .named("listOperations", "Operations under way and the last ones that ended, the oldest first.")
-            .json::<Parts>(200),
+            .json::<Operations>(200),
         Route::get("/v1/operations/{id}", VIEWER, operation)
             .named("getOperation", "How far a prepare, or the telling of a switch, is.")
-            .json::<Parts>(200)
+            .json::<OperationAnswer>(200)
             .refuses(&[(404, "unknown-operation")]),
         Route::get("/v1/audit", OPERATOR, audit)
             .named("listAudit", "Who changed what, when and why, the oldest first.")
             .query::<AuditQuery>()
-            .json::<Parts>(200),
+            .json::<AuditPage>(200),
     ]
 }
 
@@ -99,14 +97,14 @@ fn writing() -> Vec<Route> {
             .named("pushRevision", "Uploads a rule file; nothing that consumers read changes.")
             .writes()
             .takes_upload()
-            .json::<Parts>(200)
-            .json::<Parts>(201)
+            .json::<Pushed>(200)
+            .json::<Pushed>(201)
             .refuses(&[TOO_MANY, MANAGED, REFUSED, BUSY, STOPPING]),
         Route::post("/v1/rules/{rule}/revisions/{revision}/prepare", DEPLOYER, prepare)
             .named("prepareRevision", "Reads the history of new aggregates, and evaluates all keys.")
             .writes()
-            .json::<Parts>(200)
-            .json::<Parts>(202)
+            .json::<Done>(200)
+            .json::<Done>(202)
             .refuses(&[
                 RULE, REVISION, UNDER_WAY, HISTORY, NONE, GONE, ENTITY, TAKEN, TOO_MANY, MANAGED, REFUSED,
                 BUSY, STOPPING,
@@ -114,19 +112,19 @@ fn writing() -> Vec<Route> {
         Route::post("/v1/rules/{rule}/revisions/{revision}/cancel", DEPLOYER, cancel)
             .named("cancelRevision", "Drops what was prepared and never live.")
             .writes()
-            .json::<Parts>(200)
+            .json::<Done>(200)
             .refuses(&[RULE, REVISION, UNDER_WAY, (409, "not-cancellable"), MANAGED, BUSY, STOPPING]),
         Route::post("/v1/rules/{rule}/revisions/{revision}/preview", DEPLOYER, preview)
             .named("previewRevision", "Per label and value how many keys would enter, leave and stay.")
             .writes()
-            .json::<Parts>(200)
+            .json::<PreviewAnswer>(200)
             .refuses(&[RULE, REVISION, NOT_READY, HISTORY, MANAGED, BUSY, STOPPING]),
         Route::post("/v1/rules/{rule}/revisions/{revision}/activate", DEPLOYER, activate)
             .named("activateRevision", "Makes a revision live in one commit; never waits.")
             .writes()
             .takes::<ActivateBody>()
-            .json::<Parts>(200)
-            .json::<Parts>(202)
+            .json::<Done>(200)
+            .json::<Done>(202)
             .refuses(&[
                 RULE,
                 REVISION,
@@ -143,15 +141,15 @@ fn writing() -> Vec<Route> {
         Route::post("/v1/rules/{rule}/rollback", DEPLOYER, rollback)
             .named("rollbackRule", "The same switch back to what was live before.")
             .writes()
-            .json::<Parts>(200)
-            .json::<Parts>(202)
+            .json::<Done>(200)
+            .json::<Done>(202)
             .refuses(&[RULE, UNDER_WAY, (409, "nothing-before"), TAKEN, MANAGED, BUSY, STOPPING]),
         Route::post("/v1/rules/{rule}/params", DEPLOYER, params)
             .named("setParameters", "The live file with other parameters as a revision, prepared at once.")
             .writes()
             .takes::<ParamsBody>()
-            .json::<Parts>(200)
-            .json::<Parts>(202)
+            .json::<Done>(200)
+            .json::<Done>(202)
             .refuses(&[RULE, REVISION, UNDER_WAY, TOO_MANY, MANAGED, REFUSED, BUSY, STOPPING]),
     ]
 }
@@ -212,7 +210,7 @@ async fn revisions(State(api): Shared, path: Named<String>) -> Answer {
     let Path(rule) = path?;
     of_rule(&api, rule, |reader, rule| {
         let revisions = release::all(reader, rule)?;
-        Ok(object!({ "commit": reader.commit(), "time": reader.time(), "revisions": revisions }))
+        Ok(Revisions { commit: reader.commit(), time: reader.time(), revisions })
     })
     .await
 }
@@ -247,7 +245,7 @@ async fn keep(api: Arc<Api>, asker: Asker, rule: String, upload: Upload) -> Answ
     let found = release::one(&reader, revision)?;
     let plan = release::plan(&reader, &done.rule, done.revision)?;
     let status = if done.changed { StatusCode::CREATED } else { StatusCode::OK };
-    let answer = with_status(status, &object!({ "created": done.changed, "revision": found, "plan": plan }));
+    let answer = with_status(status, &Pushed { created: done.changed, revision: found, plan });
     tagged(answer, Some(&done.tag))
 }
 
@@ -393,7 +391,7 @@ async fn audit(State(api): Shared, query: Asked<AuditQuery>) -> Answer {
         }
         let lines = release::audit(reader, query.rule.as_deref(), (query.after, limit))?;
         let next = (lines.len() == limit).then(|| lines.last().map(|l| l.entry.commit)).flatten();
-        Ok(object!({ "commit": reader.commit(), "time": reader.time(), "lines": lines, "next": next }))
+        Ok(AuditPage { commit: reader.commit(), time: reader.time(), lines, next })
     })
     .await
 }
@@ -404,6 +402,6 @@ async fn operation(State(api): Shared, path: Named<u64>) -> Answer {
 }
 
 async fn operations(State(api): Shared) -> Answer {
-    answer(&api, |reader| Ok(object!({ "commit": reader.commit(), "operations": operation::all(reader)? })))
+    answer(&api, |reader| Ok(Operations { commit: reader.commit(), operations: operation::all(reader)? }))
         .await
 }

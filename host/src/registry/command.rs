@@ -142,7 +142,7 @@ pub struct Asker {
 }
 
 /// What a command did.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Done {
     /// The commit that carries it, or the last one when there was nothing to do.
     pub commit: u64,

@@ -3,12 +3,13 @@
 use super::Registry;
 use super::refusal::Refusal;
 use super::revision::Revision;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a change needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PlanKind {
     /// Nothing: it labels as the live one does.
@@ -22,7 +23,7 @@ pub enum PlanKind {
 }
 
 /// Names that one side has and the other has not, or has otherwise.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Difference {
     /// Only in the new one.
     pub added: Vec<String>,
@@ -33,7 +34,7 @@ pub struct Difference {
 }
 
 /// What a revision changes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
     /// Rule.
     pub rule: String,
@@ -57,7 +58,7 @@ pub struct Plan {
 }
 
 /// What of the sources would be read again.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HistoryPlan {
     /// By source.
     pub sources: Vec<SourceHistory>,
@@ -68,7 +69,7 @@ pub struct HistoryPlan {
 }
 
 /// What a source has given so far.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceHistory {
     /// Source.
     pub source: String,

@@ -6,8 +6,9 @@
 use super::{Generation, GenerationState, Registry};
 use crate::label::Cause;
 use crate::rule::Manifest;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
@@ -57,7 +58,7 @@ pub struct Revision {
 }
 
 /// What the check of a file found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     /// What was looked at and found good.
     pub checks: Vec<String>,
@@ -70,7 +71,7 @@ pub struct Report {
 }
 
 /// How far a revision is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Release {
     /// It came and passed the check; nothing else.
@@ -88,7 +89,7 @@ pub enum Release {
 }
 
 /// What a preview says of one label, or of one value of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LabelPreview {
     /// Label.
     pub label: String,
@@ -103,7 +104,7 @@ pub struct LabelPreview {
 }
 
 /// What activating a revision would change, as of one commit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Preview {
     /// Its id: revision and commit.
     pub id: String,
@@ -131,7 +132,7 @@ pub struct Switch {
 }
 
 /// What an operation does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OperationKind {
     /// Reads the history of new aggregates, where there are any, and evaluates all keys for a label generation.
@@ -141,7 +142,7 @@ pub enum OperationKind {
 }
 
 /// How far an operation is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OperationState {
     /// Under way; it goes on after a restart.
@@ -221,7 +222,7 @@ impl HistoryRead {
 }
 
 /// One line of the audit.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditEntry {
     /// The commit that carries the change.
     pub commit: u64,
@@ -236,9 +237,22 @@ pub struct AuditEntry {
     /// Rule.
     pub rule: String,
     /// The rule's releases before.
+    #[schemars(with = "Releases")]
     pub before: Value,
     /// The rule's releases after.
+    #[schemars(with = "Releases")]
     pub after: Value,
+}
+
+/// The releases of a rule, as the audit keeps them.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct Releases {
+    /// The live revision.
+    pub live: Option<u32>,
+    /// Its parameters as they were given.
+    pub params: Option<BTreeMap<String, Value>>,
+    /// How far each revision is, by its number.
+    pub releases: BTreeMap<String, Release>,
 }
 
 /// Key of a file's bytes in the `Meta` table.
@@ -334,14 +348,11 @@ impl Registry {
     #[must_use]
     pub fn summary(&self, rule: &str) -> Value {
         let live = self.live(rule);
-        let releases: Map<String, Value> = self
-            .revisions_of(rule)
-            .map(|r| (r.number.to_string(), json!(self.release(rule, r.number))))
-            .collect();
-        json!({
-            "live": live.map(|g| g.revision),
-            "params": live.map(|g| &g.given),
-            "releases": releases,
+        let release = |r: &Revision| (r.number.to_string(), self.release(rule, r.number));
+        json!(Releases {
+            live: live.map(|g| g.revision),
+            params: live.map(|g| g.given.clone()),
+            releases: self.revisions_of(rule).map(release).collect(),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! `retag rule plan|preview|ls|show|history`: what there is, and what would change.
 
 use super::release::{Common, RevisionArg, Session};
-use crate::api::operation::OperationAnswer;
+use crate::api::operation::Operations;
 use crate::api::release::{AuditAnswer, PreviewAnswer, RevisionAnswer, label_name};
 use crate::cli::ask::segment;
 use crate::cli::print::{Form, Out, Table, cell};
@@ -72,12 +72,6 @@ struct Rules {
 #[derive(Deserialize)]
 struct Named {
     rule: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Operations {
-    commit: u64,
-    operations: Vec<OperationAnswer>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -3,16 +3,15 @@
 
 use super::look::revision_line;
 use crate::api::operation::OperationAnswer;
-use crate::api::release::RevisionAnswer;
+use crate::api::release::Pushed;
 use crate::cli::ask::{Asker, segment};
 use crate::cli::place::PlaceArgs;
 use crate::cli::print::{Form, Out};
 use crate::registry::command::Done;
-use crate::registry::plan::Plan;
 use crate::registry::revision::OperationState;
 use crate::rule::RuleFile;
 use anyhow::{Context, bail};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -209,14 +208,6 @@ impl Session {
         }
         bail!("operation {id} does not end")
     }
-}
-
-/// What an upload answers.
-#[derive(Serialize, Deserialize)]
-struct Pushed {
-    created: bool,
-    revision: RevisionAnswer,
-    plan: Plan,
 }
 
 /// Uploads a file.
