@@ -83,6 +83,14 @@ pub struct StateConfig {
     /// Most refused row images that are kept; the oldest are dropped. Default 10,000.
     #[serde(default = "default_quarantine")]
     pub quarantine_entries_max: usize,
+    /// Bytes of transitions that stay after every sink has them, for `GET /v1/transitions`; the oldest commits go first.
+    /// 0 = none stay. Default 64 MiB.
+    #[serde(default = "default_transitions")]
+    pub transitions_bytes_max: u64,
+}
+
+fn default_transitions() -> u64 {
+    64 << 20
 }
 
 fn default_memory() -> u64 {

@@ -218,6 +218,39 @@ fn exports_at_once() {
 }
 
 #[test]
+fn streams_at_once() {
+    let mut served = serve("streams_max = 1\nheartbeat_ms = 10");
+    let token = served.token(Role::Viewer);
+    let mut open = served.connect();
+    let head = format!("GET /v1/transitions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n");
+    open.write_all(head.as_bytes()).unwrap();
+    // Nothing happens in this state: it says so again and again.
+    let (mut bytes, mut piece) = (Vec::new(), [0; 1024]);
+    while String::from_utf8_lossy(&bytes).matches("event: commit").count() < 3 {
+        let n = open.read(&mut piece).unwrap();
+        assert!(n > 0, "{}", String::from_utf8_lossy(&bytes));
+        bytes.extend_from_slice(&piece[..n]);
+    }
+    let refused = served.ask(ADMIN, "GET /v1/transitions", b"");
+    assert_eq!((refused.status, refused.code().as_str()), (503, "busy"));
+    assert_eq!(served.metrics.limited_count(Limit::Streams), 1);
+    let metrics = served.ask(ADMIN, "GET /metrics", b"").text();
+    assert!(metrics.contains("\nretag_http_streams_count 1\n"));
+    // A stopping host ends it as a whole answer.
+    served.stop();
+    open.read_to_end(&mut bytes).unwrap();
+    assert!(bytes.ends_with(b"\r\n0\r\n\r\n"), "{}", String::from_utf8_lossy(&bytes));
+    assert_eq!(served.metrics.limited_count(Limit::StopTimeout), 0);
+    drop(open);
+
+    let served = serve("streams_max = 1");
+    drop(served.connect().write_all(head.as_bytes()));
+    answers(&served);
+    let again = || served.ask(ADMIN, "GET /v1/transitions?follow=false", b"").status == 200;
+    until("the place of a stream whose client went away", again);
+}
+
+#[test]
 fn time_to_stop() {
     let mut served = serve("stop_timeout_ms = 200");
     let mut slow = served.connect();

@@ -36,5 +36,7 @@ mod run;
 mod sink;
 #[path = "e2e/socket.rs"]
 mod socket;
+#[path = "e2e/transitions.rs"]
+mod transitions;
 #[path = "e2e/write.rs"]
 mod write;

@@ -3,6 +3,7 @@
 use super::caller::Peer;
 use super::metrics::{Limit, Metrics};
 use super::pulse::{Answering, Asking, Felt, Pulse};
+use super::transitions::Ending;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
@@ -43,11 +44,12 @@ pub(super) async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
 ) {
     let pulse = Pulse::new();
     let felt = Felt { stream, pulse: pulse.clone() };
-    let routes = TowerToHyperService::new(router);
+    let (routes, ending) = (TowerToHyperService::new(router), Ending(stopped.clone()));
     let service = service_fn(|request: Request<Incoming>| {
         let in_flight = pulse.request();
         let mut request = request.map(|body| Body::new(Asking::new(body, pulse.clone())));
         request.extensions_mut().insert(peer.clone());
+        request.extensions_mut().insert(ending.clone());
         let answered = routes.call(request);
         async move { Ok::<_, Infallible>(answered.await?.map(|body| Answering::new(body, in_flight))) }
     });

@@ -80,6 +80,14 @@ pub enum ApiError {
     /// A file that is no rule, or one that this host refuses.
     #[error(transparent)]
     Rule(#[from] RulesError),
+    /// Transitions that are not kept.
+    #[error("transitions behind commit {after} are not all kept; they are behind commit {oldest}")]
+    Gone {
+        /// As asked.
+        after: u64,
+        /// The least commit that can be asked for.
+        oldest: u64,
+    },
     /// No such route.
     #[error("no route {0}")]
     NoRoute(String),
@@ -219,6 +227,7 @@ impl ApiError {
             Self::UnknownOperation(_) => (404, "unknown-operation", "Unknown operation"),
             Self::Refused(refusal) => refusal.kind(),
             Self::Rule(_) => (422, "rule-refused", "The rule is refused"),
+            Self::Gone { .. } => (410, "transitions-gone", "No longer kept"),
             Self::NoRoute(_) => (404, "unknown-route", "Unknown route"),
             Self::Method(_) => (405, "bad-method", "Method not allowed"),
             Self::Busy { .. } => (503, "busy", "Busy"),
@@ -260,6 +269,9 @@ impl ApiError {
             Self::Rule(_) => "`retag rule inspect FILE` checks a file without a host",
             Self::BadRequest(_) | Self::NoRoute(_) | Self::Method(_) => {
                 "docs/http.md lists routes and parameters"
+            }
+            Self::Gone { .. } => {
+                "read the members again and follow behind their commit; state.transitions_bytes_max sets what is kept"
             }
             Self::TooLarge(_) => "send less at once; http.body_bytes_max and upload_bytes_max set the limits",
             Self::UnknownEntry { .. } => "`retag quarantine ls` lists the ids",

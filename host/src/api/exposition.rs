@@ -41,7 +41,12 @@ impl Text {
 }
 
 /// All figures.
-pub(super) fn text(status: &StatusAnswer, time_us: i64, http: &Metrics, keys: usize) -> String {
+pub(super) fn text(
+    status: &StatusAnswer,
+    time_us: i64,
+    http: &Metrics,
+    (keys, streams): (usize, usize),
+) -> String {
     let mut out = Text(String::new());
     engine(&mut out, status, time_us);
     sources(&mut out, status);
@@ -49,6 +54,7 @@ pub(super) fn text(status: &StatusAnswer, time_us: i64, http: &Metrics, keys: us
     requests(&mut out, http);
     let help = "Idempotency keys whose answers are kept.";
     out.one("retag_http_idempotency_keys_count", "gauge", help, keys);
+    out.one("retag_http_streams_count", "gauge", "Streams of transitions now.", streams);
     out.0
 }
 

@@ -28,13 +28,15 @@ pub enum Limit {
     Rate,
     /// Exports at once.
     Exports,
+    /// Streams of transitions at once.
+    Streams,
     /// Time to finish when the host stops.
     StopTimeout,
 }
 
 impl Limit {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Connections,
         Self::ConnectionsPerAddress,
         Self::HeaderBytes,
@@ -45,6 +47,7 @@ impl Limit {
         Self::UploadBytes,
         Self::Rate,
         Self::Exports,
+        Self::Streams,
         Self::StopTimeout,
     ];
 
@@ -62,6 +65,7 @@ impl Limit {
             Self::UploadBytes => "upload_bytes_max",
             Self::Rate => "rate_per_second",
             Self::Exports => "exports_max",
+            Self::Streams => "streams_max",
             Self::StopTimeout => "stop_timeout_ms",
         }
     }

@@ -46,6 +46,7 @@ mod server;
 pub mod status;
 mod tls;
 pub mod tokens;
+mod transitions;
 mod value;
 mod write;
 

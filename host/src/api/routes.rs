@@ -20,9 +20,10 @@ use super::reader::Reader;
 use super::request::JsonBody;
 use super::role::{Access, Role};
 use super::route::Route;
-use super::{exposition, ofrep, openapi, quarantine, release_routes, rules, status, tokens};
+use super::{exposition, ofrep, openapi, quarantine, release_routes, rules, status, tokens, transitions};
 use crate::config::HttpConfig;
 use crate::pipeline::parts::SharedView;
+use crate::state::View;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -35,7 +36,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 /// Most keys in one batch.
 const BATCH_KEYS_MAX: usize = 1_000;
@@ -54,7 +55,10 @@ pub struct Api {
     facts: Mutex<Option<Facts>>,
     exports: Arc<Semaphore>,
     exports_max: usize,
-    reads: Arc<Semaphore>,
+    pub(super) streams: Arc<Semaphore>,
+    pub(super) streams_max: usize,
+    pub(super) heartbeat: Duration,
+    pub(super) reads: Arc<Semaphore>,
     pub(super) uploads: Arc<Semaphore>,
     pub(super) commands: Commands,
     pub(super) idempotency: Idempotency,
@@ -88,6 +92,9 @@ impl Api {
             facts: Mutex::new(None),
             exports: Arc::new(Semaphore::new(http.exports_max)),
             exports_max: http.exports_max,
+            streams: Arc::new(Semaphore::new(http.streams_max)),
+            streams_max: http.streams_max,
+            heartbeat: Duration::from_millis(http.heartbeat_ms),
             reads: Arc::new(Semaphore::new(READS_MAX)),
             uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
             commands: Commands::nowhere(),
@@ -113,6 +120,11 @@ impl Api {
         self.metrics.clone()
     }
 
+    /// Tells of later commits.
+    pub(super) fn changes(&self) -> watch::Receiver<Arc<View>> {
+        self.shared.changes()
+    }
+
     /// The latest durable commit.
     pub(super) fn reader(&self) -> Result<Reader, ApiError> {
         let view = self.shared.get();
@@ -134,6 +146,7 @@ impl Api {
 pub fn routes() -> Vec<Route> {
     let mut routes = reading();
     routes.extend(release_routes::routes());
+    routes.extend(transitions::routes());
     routes.extend(tokens::routes());
     routes.extend(ofrep::routes());
     routes.extend(openapi::routes());
@@ -244,10 +257,13 @@ pub(super) type Answer = Result<Response, ApiError>;
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, code, title) = self.kind();
-        let problem = json!({
+        let mut problem = json!({
             "type": "about:blank", "title": title, "status": status,
             "code": code, "detail": self.to_string(), "hint": self.hint(),
         });
+        if let (Self::Gone { oldest, .. }, Some(members)) = (&self, problem.as_object_mut()) {
+            members.insert("oldest_commit".into(), (*oldest).into());
+        }
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let media = [(header::CONTENT_TYPE, "application/problem+json")];
         let mut response = (status, media, problem.to_string()).into_response();
@@ -555,11 +571,12 @@ async fn quarantine_entry(State(api): Shared, path: Named<String>, query: Asked<
 }
 
 async fn metrics(State(api): Shared) -> Answer {
-    let (reader, http, keys) = (api.reader()?, api.metrics.clone(), api.idempotency.len());
+    let (reader, http) = (api.reader()?, api.metrics.clone());
+    let kept = (api.idempotency.len(), api.streams_max - api.streams.available_permits());
     let permit = api.reads.clone().acquire_owned().await;
     let done = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        Ok::<_, ApiError>(exposition::text(&status::of(&reader)?, reader.view.engine_time(), &http, keys))
+        Ok::<_, ApiError>(exposition::text(&status::of(&reader)?, reader.view.engine_time(), &http, kept))
     });
     let text = done.await.map_err(|e| ApiError::Internal(e.to_string()))??;
     Ok(([(header::CONTENT_TYPE, exposition::MEDIA)], text).into_response())

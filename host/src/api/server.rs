@@ -8,6 +8,7 @@ use super::about::About;
 use super::caller::Peer as Way;
 use super::error::ApiError;
 use super::routes::{Api, router};
+use super::transitions::Ending;
 use crate::pipeline::parts::SharedView;
 use axum::Router;
 use hyper::Request;
@@ -236,9 +237,10 @@ async fn connection(
     mut stopped: watch::Receiver<bool>,
 ) {
     let router = TowerToHyperService::new(router);
-    let of_service = peer.clone();
+    let (of_service, ending) = (peer.clone(), Ending(stopped.clone()));
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Way::Owner);
+        request.extensions_mut().insert(ending.clone());
         let (peer, clock, answer) = (of_service.clone(), clock.clone(), router.call(request));
         peer.is_silent.store(false, Ordering::Relaxed);
         peer.idle_since.store(ASKING, Ordering::Relaxed);

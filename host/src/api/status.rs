@@ -173,7 +173,7 @@ fn sinks(reader: &Reader, cursors: &Cursors) -> Vec<Sink> {
 /// Rows that the slowest configured sink has not got.
 fn outbox_rows(reader: &Reader, cursors: &Cursors) -> Result<u64, ApiError> {
     let of_configured = cursors.iter().filter(|(name, _)| reader.about.sinks.contains(name));
-    let from = of_configured.map(|(_, place)| *place).min().unwrap_or_default();
+    let Some(from) = of_configured.map(|(_, place)| *place).min() else { return Ok(0) };
     let mut rows = 0;
     reader.view.rows(Table::Outbox, &from.key(), None, &mut |_, _| {
         rows += 1;

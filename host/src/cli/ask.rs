@@ -217,7 +217,8 @@ fn stopped(config: &Config, dir: &Path) -> anyhow::Result<Way> {
     let (writer, view) = StateWriter::open(store)?;
     let shared = SharedView::new(view);
     let registry = &config.registry;
-    let audience = Audience::of(config.sinks.values().map(|sink| sink.deliver()));
+    let kept = config.state.transitions_bytes_max > 0;
+    let audience = Audience::of(config.sinks.values().map(|sink| sink.deliver()), kept);
     let about = About::new(config, &owned, false);
     let incomplete = about.sources.iter().filter(|source| !source.complete);
     let terms = Terms {

@@ -41,6 +41,10 @@ pub struct HttpConfig {
     pub rate_burst: u32,
     /// Exports at once. Default 4.
     pub exports_max: usize,
+    /// Streams of transitions at once. Default 64.
+    pub streams_max: usize,
+    /// Longest silence of a stream of transitions. Default 15 s.
+    pub heartbeat_ms: u64,
     /// How long a stopping host lets running requests go on. Default 5 s.
     pub stop_timeout_ms: u64,
 }
@@ -62,6 +66,8 @@ impl Default for HttpConfig {
             rate_per_second: 10_000,
             rate_burst: 20_000,
             exports_max: 4,
+            streams_max: 64,
+            heartbeat_ms: 15_000,
             stop_timeout_ms: 5_000,
         }
     }
@@ -164,6 +170,8 @@ impl HttpConfig {
         between("rate_per_second", self.rate_per_second.into(), 1, 1_000_000)?;
         between("rate_burst", self.rate_burst.into(), 1, 10_000_000)?;
         between("exports_max", self.exports_max as u64, 1, 64)?;
+        between("streams_max", self.streams_max as u64, 1, 10_000)?;
+        between("heartbeat_ms", self.heartbeat_ms, 10, MINUTES_10)?;
         between("stop_timeout_ms", self.stop_timeout_ms, 0, MINUTES_10)
     }
 

@@ -5,6 +5,7 @@
 use super::coordinator::Pipeline;
 use super::cycle::Cycle;
 use super::failure::Failure;
+use super::outbox::{Outbox, places};
 use super::quarantine;
 use super::rows::{self, Cursors, Positions, Scope, Totals};
 use super::shard::ShardOutput;
@@ -20,8 +21,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 const TIMERS_AHEAD: i64 = 3_600_000_000;
 /// Most timers that one commit answers.
 const DUE_MAX: usize = 100_000;
-/// Most rows in the outbox before reading pauses.
-const OUTBOX_ROWS_MAX: u64 = 100_000;
 
 /// A timer in memory: moment, generation, shard, state key.
 type Timer = (i64, u32, u8, Box<[u8]>);
@@ -53,7 +52,7 @@ pub struct Book {
     pub stage_ns: BTreeMap<&'static str, u64>,
     /// Entries of the quarantine, oldest first.
     pub(super) quarantine: VecDeque<Place>,
-    outbox: BTreeMap<u64, u64>,
+    pub(super) outbox: Outbox,
     timers: BTreeSet<Timer>,
     horizon: i64,
     engine_time: i64,
@@ -71,15 +70,15 @@ impl Book {
         let stored: Cursors = read(view, rows::CURSORS)?.unwrap_or_default();
         // A new sink begins behind what is there: state sinks are filled by a resync, not by the outbox.
         let next = Place { commit: view.commit() + 1, index: 0 };
-        let cursors = sinks.iter().map(|s| (s.clone(), stored.get(s).copied().unwrap_or(next))).collect();
-        let mut outbox = BTreeMap::new();
+        let cursors: Cursors =
+            sinks.iter().map(|s| (s.clone(), stored.get(s).copied().unwrap_or(next))).collect();
         let live = scope == Scope::Live;
-        view.rows(Table::Outbox, &[], None, &mut |key, _| {
-            if let Some(place) = Place::from_key(key).filter(|_| live) {
-                *outbox.entry(place.commit).or_default() += 1;
-            }
-            true
-        })?;
+        let totals: Totals = read(view, &scope.meta(rows::TOTALS))?.unwrap_or_default();
+        let outbox = if live {
+            Outbox::open(view, totals.transitions, places(&stored, &cursors))?
+        } else {
+            Outbox::default()
+        };
         let mut quarantine = VecDeque::new();
         view.rows(Table::Quarantine, &[], None, &mut |key, _| {
             quarantine.extend(Place::from_key(key));
@@ -93,7 +92,7 @@ impl Book {
             scope,
             positions,
             cursors,
-            totals: read(view, &scope.meta(rows::TOTALS))?.unwrap_or_default(),
+            totals,
             works: if live { Work::stored(view, &registry)? } else { Vec::new() },
             dead_timers: Vec::new(),
             registry,
@@ -115,9 +114,7 @@ impl Book {
     pub(super) fn missing_sink(&self, view: &View, dropped: &[String]) -> Result<Option<String>, Failure> {
         let stored: Cursors = read(view, rows::CURSORS)?.unwrap_or_default();
         let missing = stored.into_iter().find(|(name, cursor)| {
-            !self.cursors.contains_key(name)
-                && !dropped.contains(name)
-                && self.outbox.range(cursor.commit..).next().is_some()
+            !self.cursors.contains_key(name) && !dropped.contains(name) && self.outbox.waits_from(*cursor)
         });
         Ok(missing.map(|(name, _)| name))
     }
@@ -193,32 +190,6 @@ impl Book {
         due
     }
 
-    /// Whether a durable commit from `cursor` on has something to deliver.
-    pub(super) fn waits_for(&self, cursor: Place, durable: u64) -> bool {
-        self.outbox.range(cursor.commit..).next().is_some_and(|(commit, _)| *commit <= durable)
-    }
-
-    /// Whether rows before `delivered` can be cleared.
-    pub(super) fn has_delivered(&self, delivered: Place) -> bool {
-        self.outbox.first_key_value().is_some_and(|(commit, _)| *commit < delivered.commit)
-    }
-
-    /// Reading pauses until sinks have taken something.
-    pub(super) fn outbox_is_full(&self) -> bool {
-        self.outbox.values().sum::<u64>() > OUTBOX_ROWS_MAX
-    }
-
-    /// Rows of the outbox that every sink has are cleared.
-    fn clear_delivered(&mut self, delivered: Place, commit: &mut Commit) {
-        while let Some(entry) = self.outbox.first_entry().filter(|e| *e.key() < delivered.commit) {
-            let (number, rows) = entry.remove_entry();
-            for n in 0..rows {
-                let index = u32::try_from(n).unwrap_or(u32::MAX) * outbox::CHUNK_INDEX;
-                commit.rows.push((Table::Outbox, Place { commit: number, index }.key().to_vec(), None));
-            }
-        }
-    }
-
     /// Stores how far the sweep is; flips or ends it when all shards are done.
     fn turn_sweep(&mut self, commit: &mut Commit) {
         let Some(sweep) = self.sweep.take() else { return };
@@ -284,7 +255,7 @@ fn stored_registry(view: &View) -> Result<Registry, Failure> {
     Ok(read(view, META_KEY)?.unwrap_or_default())
 }
 
-fn read<T: serde::de::DeserializeOwned>(view: &View, key: &[u8]) -> Result<Option<T>, Failure> {
+pub(super) fn read<T: serde::de::DeserializeOwned>(view: &View, key: &[u8]) -> Result<Option<T>, Failure> {
     let Some(bytes) = view.row(Table::Meta, key)? else { return Ok(None) };
     let name = String::from_utf8_lossy(key).into_owned();
     serde_json::from_slice(&bytes).map(Some).map_err(|error| {
@@ -313,16 +284,20 @@ impl Pipeline {
             book.turn_sweep(&mut commit);
         }
         book.totals.transitions += transitions.len() as u64;
-        if !self.sinks.is_empty() {
+        let kept_max = self.settings.transitions_bytes_max;
+        if !self.sinks.is_empty() || (kept_max > 0 && book.scope == Scope::Live) {
             let rows = outbox::encode(commit.id, commit.engine_time_us, &transitions);
-            if !rows.is_empty() {
-                book.outbox.insert(commit.id, rows.len() as u64);
-            }
+            book.outbox.note(&rows, commit.id);
             commit.rows.extend(rows.into_iter().map(|(key, row)| (Table::Outbox, key, Some(row))));
+        } else if !transitions.is_empty() {
+            book.outbox.forget(commit.id);
         }
         let dead = std::mem::take(&mut book.dead_timers).into_iter();
         commit.rows.extend(dead.map(|row| (Table::Timers, row, None)));
-        book.clear_delivered(delivered.unwrap_or(Place { commit: u64::MAX, index: 0 }), &mut commit);
+        if book.scope == Scope::Live {
+            let delivered = delivered.unwrap_or(Place { commit: u64::MAX, index: 0 });
+            book.outbox.turn(delivered, kept_max, &mut commit);
+        }
         book.count(&cycle.counters(false), &self.program.tables());
         self.note_ids(cycle, &mut commit);
         for bad in cycle.published.iter().filter_map(|p| p.quarantine.last()) {

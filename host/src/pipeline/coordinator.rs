@@ -42,6 +42,8 @@ pub struct Settings {
     pub memory_max_bytes: u64,
     /// Most entries of the quarantine; the oldest are dropped.
     pub quarantine_entries_max: usize,
+    /// Bytes of transitions that stay after every sink has them, for who follows; 0 = none.
+    pub transitions_bytes_max: u64,
     /// Keys of a shard in one commit of a sweep.
     pub sweep_keys: usize,
     /// Most entries of a counted set.
@@ -380,7 +382,7 @@ impl Pipeline {
     /// Delivered rows of the outbox wait to be cleared, and nothing else will come along to take them with it.
     fn cursors_wait(&self) -> bool {
         let ending = self.stopping.is_some() || self.settings.until_end;
-        ending && self.book.has_delivered(self.delivered())
+        ending && self.book.outbox.has_delivered(self.delivered())
     }
 
     /// Everything before this place is delivered everywhere.
@@ -548,7 +550,7 @@ impl Pipeline {
             return; // told to stop: the outbox keeps the rest for the next start
         }
         for (number, sink) in self.sinks.iter_mut().enumerate() {
-            if !sink.busy && self.book.waits_for(sink.cursor, self.view.commit()) {
+            if !sink.busy && self.book.outbox.waits_for(sink.cursor, self.view.commit()) {
                 sink.busy = true;
                 out.push(Message::Deliver(self.view.clone()).to(Address::Sink(number)));
             }

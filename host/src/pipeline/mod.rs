@@ -16,6 +16,7 @@ mod gather;
 pub mod lane;
 pub mod ledger;
 pub mod message;
+pub mod outbox;
 pub mod parts;
 pub mod program;
 mod reading;

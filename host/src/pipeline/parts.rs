@@ -6,13 +6,14 @@ use crate::clock;
 use crate::config::Deliver;
 use crate::failpoint::{self, Step};
 use crate::label::outbox::{CHUNK_INDEX, Damaged, Place, decode};
-use crate::label::{Cause, SWITCH, Transition};
+use crate::label::{SWITCH, Transition};
 use crate::registry::{META_KEY, Registry};
 use crate::sink::message::{Message as Outgoing, Origin, Summary};
-use crate::sink::{Sink, SinkError};
+use crate::sink::{Sink, SinkError, hears};
 use crate::source::Source;
 use crate::state::{Commit, StateWriter, StoreError, Table, View};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+use tokio::sync::watch;
 
 /// Reads one source when asked.
 pub struct Reader(pub Box<dyn Source>);
@@ -38,24 +39,30 @@ impl Actor for Reader {
 
 /// The latest durable view, for readers on any thread.
 #[derive(Clone)]
-pub struct SharedView(Arc<RwLock<Arc<View>>>);
+pub struct SharedView(Arc<watch::Sender<Arc<View>>>);
 
 impl SharedView {
     /// Begins with `view`.
     #[must_use]
     pub fn new(view: Arc<View>) -> Self {
-        Self(Arc::new(RwLock::new(view)))
+        Self(Arc::new(watch::Sender::new(view)))
     }
 
     /// The latest view.
     #[must_use]
     pub fn get(&self) -> Arc<View> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.borrow().clone()
+    }
+
+    /// Tells whenever there is a later one.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<Arc<View>> {
+        self.0.subscribe()
     }
 
     /// Shows a later one from now on.
     pub(crate) fn set(&self, view: Arc<View>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = view;
+        self.0.send_replace(view);
     }
 }
 
@@ -177,7 +184,7 @@ impl Deliverer {
             for (n, transition) in (0u32..).zip(transitions) {
                 let at = Place { commit: place.commit, index: place.index + n };
                 behind = behind.max(Place { commit: at.commit, index: at.index + 1 });
-                if at >= self.cursor && self.hears(&transition) {
+                if at >= self.cursor && hears(self.deliver, &transition) {
                     waiting.push((at, times.len() - 1, transition));
                 }
             }
@@ -223,15 +230,6 @@ impl Deliverer {
             failpoint::hit(Step::Delivery);
         }
         Ok(())
-    }
-
-    /// Whether the sink wants to hear of it.
-    fn hears(&self, transition: &Transition) -> bool {
-        match (self.deliver, transition.label) {
-            (deliver, SWITCH) => deliver == Deliver::Changes,
-            (Deliver::All, _) => true,
-            (Deliver::Changes, _) => matches!(transition.cause, Cause::Change | Cause::Time),
-        }
     }
 }
 

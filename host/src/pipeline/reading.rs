@@ -73,7 +73,7 @@ impl Pipeline {
     /// Asks for more where there is more and room for it.
     pub(super) fn read_on(&mut self, out: &mut Vec<Envelope>) {
         let woken = std::mem::take(&mut self.wake);
-        if self.stopping.is_some() || self.book.outbox_is_full() {
+        if self.stopping.is_some() || self.book.outbox.is_full() {
             return;
         }
         let reading = self.partitions.iter().filter(|p| p.reading).count();

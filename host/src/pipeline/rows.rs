@@ -12,6 +12,8 @@ pub const POSITIONS: &[u8] = b"positions";
 pub const TOTALS: &[u8] = b"totals";
 /// Key of the sinks' cursors in the `Meta` table.
 pub const CURSORS: &[u8] = b"cursors";
+/// Key of the last commit whose transitions are gone, in the `Meta` table.
+pub const FLOOR: &[u8] = b"transitions-floor";
 /// Name of the table of id logs in the `Ledger` table; the ids of a commit stand under (commit, piece).
 pub const LOGS: &[u8] = b"logs";
 

@@ -174,6 +174,7 @@ fn inputs(config: &Config, options: &Options) -> Result<(StateDir, Inputs), Setu
             until_end: options.until_end,
             memory_max_bytes: config.state.memory_max_bytes,
             quarantine_entries_max: config.state.quarantine_entries_max,
+            transitions_bytes_max: config.state.transitions_bytes_max,
             sweep_keys: SLICE_KEYS,
             set_entries_max: SET_ENTRIES_MAX,
             grace_us: config.registry.grace_us(),
@@ -244,7 +245,7 @@ pub fn build(inputs: Inputs, options: &Options) -> Result<(Pipeline, Parts, Shar
     let program = Arc::new(Program { set_entries_max: settings.set_entries_max, ..program });
     let ledger = Arc::new(load_ledger(&view, Scope::Live)?);
     let names: Vec<String> = sinks.iter().map(|s| s.name.clone()).collect();
-    let audience = Audience::of(sinks.iter().map(|s| s.deliver));
+    let audience = Audience::of(sinks.iter().map(|s| s.deliver), settings.transitions_bytes_max > 0);
     let book = Book::open(&view, Scope::Live, positions, &names)?;
     if let Some(missing) = book.missing_sink(&view, &options.drop_sinks)? {
         return Err(SetupError::SinkMissing(missing));

@@ -270,7 +270,7 @@ impl Pipeline {
     /// Operations wait for their next slice.
     pub(super) fn wants_slice(&self) -> bool {
         let first = self.slice_work();
-        let full = first.is_some_and(|w| w.sweep.stage == Stage::Announce) && self.book.outbox_is_full();
+        let full = first.is_some_and(|w| w.sweep.stage == Stage::Announce) && self.book.outbox.is_full();
         first.is_some() && !full && self.stopping.is_none() && self.commands.is_empty()
     }
 

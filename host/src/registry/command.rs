@@ -113,17 +113,17 @@ pub struct Facts<'a> {
 /// Who hears of a switch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Audience {
-    /// A sink wants to hear of every key that it changes.
+    /// Somebody wants to hear of every key that it changes.
     pub each_key: bool,
-    /// A sink wants to hear of it as a whole.
+    /// Somebody wants to hear of it as a whole.
     pub summary: bool,
 }
 
 impl Audience {
-    /// Those that sinks with these wishes make.
+    /// Those that sinks with these wishes make; who follows transitions that are `kept` may want either.
     #[must_use]
-    pub fn of(wishes: impl Iterator<Item = Deliver>) -> Self {
-        wishes.fold(Self::default(), |all, wish| Self {
+    pub fn of(wishes: impl Iterator<Item = Deliver>, kept: bool) -> Self {
+        wishes.fold(Self { each_key: kept, summary: kept }, |all, wish| Self {
             each_key: all.each_key || wish == Deliver::All,
             summary: all.summary || wish == Deliver::Changes,
         })

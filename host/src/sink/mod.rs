@@ -4,7 +4,9 @@ pub mod message;
 pub mod ndjson;
 pub mod table;
 
+use crate::config::Deliver;
 use crate::label::outbox::Place;
+use crate::label::{Cause, SWITCH, Transition};
 use message::{Message, Summary};
 use std::path::PathBuf;
 
@@ -77,6 +79,16 @@ pub enum SinkError {
         /// The file.
         path: PathBuf,
     },
+}
+
+/// Whether who wants `deliver` hears of a transition, or of a switch as a whole.
+#[must_use]
+pub fn hears(deliver: Deliver, transition: &Transition) -> bool {
+    match (deliver, transition.label) {
+        (deliver, SWITCH) => deliver == Deliver::Changes,
+        (Deliver::All, _) => true,
+        (Deliver::Changes, _) => matches!(transition.cause, Cause::Change | Cause::Time),
+    }
 }
 
 /// Something that messages are delivered to.

@@ -240,6 +240,7 @@ impl World {
                 until_end,
                 memory_max_bytes: 1 << 30,
                 quarantine_entries_max: 100,
+                transitions_bytes_max: 4 << 10,
                 sweep_keys: 1,
                 set_entries_max: self.set_entries_max,
                 grace_us: self.grace_us,

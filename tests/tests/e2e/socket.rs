@@ -34,13 +34,21 @@ pub(crate) fn ask(folder: &Folder, request: &str, body: &[u8]) -> (u16, Value) {
 
 /// One request with headers.
 pub(crate) fn ask_with(folder: &Folder, request: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-    let mut stream = send(folder, request, headers, body);
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
-    let text = String::from_utf8_lossy(&answer).into_owned();
+    let text = read(send(folder, request, headers, body));
     let (head, body) = text.split_once("\r\n\r\n").expect("a head");
     let status = head.get(9..12).and_then(|s| s.parse().ok()).expect("a status line");
     Answer { status, head: head.to_lowercase(), body: serde_json::from_str(body).unwrap_or_default() }
+}
+
+/// The answer as it comes, head and body.
+pub(crate) fn text(folder: &Folder, request: &str) -> String {
+    read(send(folder, request, &[], b""))
+}
+
+fn read(mut stream: UnixStream) -> String {
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 /// Sends a request, and does not look for its answer.
