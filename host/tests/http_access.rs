@@ -39,6 +39,7 @@ fn example(route: &str) -> (String, Vec<u8>) {
     let path = match route {
         "GET /v1/rules/{rule}/held" => format!("{path}?status=pending"),
         "GET /v1/quarantine/{id}" => path.replace("{id}", "1-1"),
+        "GET /v1/rules/{rule}/revisions/{revision}/diff" => format!("{path}?to=2"),
         "GET /v1/transitions" => format!("{path}?follow=false"),
         "GET /v1/operations/{id}" => path.replace("{id}", "1"),
         "POST /v1/tokens/{id}/revoke" => path.replace("{id}", "000000000000"),

@@ -17,6 +17,7 @@ use crate::pipeline::rules::stored::stored_rule;
 use crate::pipeline::rules::{Loaded, load, rule_engine};
 use crate::registry::Revision;
 use crate::registry::command::{Asker, Bound, Command, Done};
+use crate::registry::diff::Diff;
 use crate::registry::plan::Plan;
 use crate::rule::limits::RULE_FILE_BYTES_MAX;
 use crate::rule::{RuleEngine, RuleFile};
@@ -80,6 +81,12 @@ fn reading() -> Vec<Route> {
         Route::get("/v1/operations", VIEWER, operations)
             .named("listOperations", "Operations under way and the last ones that ended, the oldest first.")
             .json::<Operations>(200),
+        Route::get("/v1/rules/{rule}/revisions/{revision}/diff", VIEWER, diff)
+            .named("diffRevisions", "What a revision differs in from another one, whichever is live.")
+            .query::<DiffQuery>()
+            .tagged()
+            .json::<Diff>(200)
+            .refuses(&[RULE, REVISION]),
         Route::get("/v1/operations/{id}", VIEWER, operation)
             .named("getOperation", "How far a prepare, or the telling of a switch, is.")
             .json::<OperationAnswer>(200)
@@ -267,6 +274,22 @@ async fn plan(State(api): Shared, path: Named<(String, u32)>) -> Answer {
     of_rule(&api, rule, move |reader, rule| {
         release::known(reader, rule, number)?;
         release::plan(reader, rule, number)
+    })
+    .await
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct DiffQuery {
+    /// The other revision.
+    to: u32,
+}
+
+async fn diff(State(api): Shared, path: Named<(String, u32)>, query: Asked<DiffQuery>) -> Answer {
+    let (Path((rule, number)), Query(DiffQuery { to })) = (path?, query?);
+    of_rule(&api, rule, move |reader, rule| {
+        release::known(reader, rule, number)?;
+        Ok(reader.registry.diff(rule, number, to)?)
     })
     .await
 }

@@ -4,6 +4,7 @@ use super::error::ApiError;
 use super::metrics::Limit;
 use super::routes::{Api, UPLOADS_MAX};
 use axum::body::Bytes;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use serde::de::DeserializeOwned;
@@ -58,6 +59,18 @@ impl FromRequest<Arc<Api>> for Upload {
         let _place = place.map_err(|_| ApiError::Busy { limit: UPLOADS_MAX })?;
         let bytes = whole(request, api, api.upload_bytes_max, Limit::UploadBytes).await?;
         Ok(Self { bytes, _place })
+    }
+}
+
+impl From<PathRejection> for ApiError {
+    fn from(rejection: PathRejection) -> Self {
+        Self::BadRequest(rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::BadRequest(rejection.body_text())
     }
 }
 

@@ -297,18 +297,6 @@ impl ApiError {
     }
 }
 
-impl From<PathRejection> for ApiError {
-    fn from(rejection: PathRejection) -> Self {
-        Self::BadRequest(rejection.body_text())
-    }
-}
-
-impl From<QueryRejection> for ApiError {
-    fn from(rejection: QueryRejection) -> Self {
-        Self::BadRequest(rejection.body_text())
-    }
-}
-
 pub(super) fn json<T: Serialize>(answer: &T) -> Answer {
     let mut bytes = serde_json::to_vec(answer).map_err(|e| ApiError::Internal(e.to_string()))?;
     bytes.push(b'\n');

@@ -90,10 +90,7 @@ impl Registry {
         let live = self.live(rule).and_then(|g| self.revision(rule, g.revision));
         let kind = match live {
             None => PlanKind::Aggregates,
-            Some(live) if live.namespace_id != new.namespace_id => PlanKind::Aggregates,
-            Some(live) if live.label_id != new.label_id => PlanKind::Labels,
-            Some(live) if live.params != new.params => PlanKind::Parameters,
-            Some(_) => PlanKind::Nothing,
+            Some(live) => kind_of(live, new),
         };
         let counted = self.namespaces.iter().any(|n| n.rule == rule && n.namespace_id == new.namespace_id);
         let needed = kind == PlanKind::Aggregates && live.is_some() && !counted;
@@ -125,6 +122,19 @@ impl Registry {
             }),
             params: difference(live, new, |r| r.params.clone()),
         })
+    }
+}
+
+/// What going from one revision to another needs.
+pub(super) fn kind_of(old: &Revision, new: &Revision) -> PlanKind {
+    if old.namespace_id != new.namespace_id {
+        PlanKind::Aggregates
+    } else if old.label_id != new.label_id {
+        PlanKind::Labels
+    } else if old.params != new.params {
+        PlanKind::Parameters
+    } else {
+        PlanKind::Nothing
     }
 }
 

@@ -105,6 +105,16 @@ fn a_pushed_file_runs_from_the_state_when_the_configured_one_is_gone() {
     let plan = folder.retag(&["rule", "plan", "payer@2", "--detailed-exitcode"]);
     assert_eq!(plan.status.code(), Some(2));
     assert!(plan.out.contains("labels only") && plan.out.contains("+ label never_paix"), "{}", plan.out);
+    let diff = rule(&folder, &["diff", "payer@1", "payer@2"]);
+    assert!(diff.contains("labels differ; the sums are the same"), "{diff}");
+    assert!(diff.contains("  - label never_paid: {") && diff.contains("  + label never_paix: {"), "{diff}");
+    let back = json(&folder, &["diff", "payer@2", "payer@1"]);
+    assert_eq!((&back["kind"], back["labels"][0]["name"].as_str()), (&"labels".into(), Some("never_paid")));
+    assert!(back["labels"][0]["before"].is_null() && back["labels"][0]["after"].is_object());
+    assert_eq!((&back["aggregates"], &back["params"]), (&serde_json::json!([]), &serde_json::json!([])));
+    assert!(rule(&folder, &["diff", "payer@2", "payer@2"]).contains("they label alike"));
+    refused(&folder, &["diff", "payer@1", "payer@9"], &["unknown-revision"]);
+    refused(&folder, &["diff", "payer@1", "buyer@2"], &["two rules"]);
     let same = folder.retag(&["rule", "plan", "payer@1", "--detailed-exitcode"]).assert_ok();
     assert!(same.out.contains("nothing to do"), "{}", same.out);
     refused(&folder, &["activate", "payer@2"], &["not-ready", "retag rule prepare payer@2"]);

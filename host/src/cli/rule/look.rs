@@ -5,6 +5,7 @@ use crate::api::operation::Operations;
 use crate::api::release::{AuditAnswer, PreviewAnswer, RevisionAnswer, label_name};
 use crate::cli::ask::segment;
 use crate::cli::print::{Form, Out, Table, cell};
+use crate::registry::diff::{Changed, Diff};
 use crate::registry::plan::{Difference, Plan, PlanKind};
 use crate::registry::revision::Release;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,17 @@ pub struct PlanArgs {
     /// Exit with 2 when something would change.
     #[arg(long)]
     detailed_exitcode: bool,
+}
+
+/// Arguments of `diff`.
+#[derive(Debug, clap::Args)]
+pub struct DiffArgs {
+    /// One revision: `payer@1`.
+    before: RevisionArg,
+    /// Another one of the same rule: `payer@2`.
+    after: RevisionArg,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// Arguments of `ls` and `history`.
@@ -113,6 +125,45 @@ pub fn plan(args: &PlanArgs) -> anyhow::Result<()> {
     }
     out.flush()?;
     if args.detailed_exitcode && plan.kind != PlanKind::Nothing { Err(Changes.into()) } else { Ok(()) }
+}
+
+/// Says what two revisions differ in.
+///
+/// # Errors
+/// There is no such revision, or they are of two rules.
+pub fn diff(args: &DiffArgs) -> anyhow::Result<()> {
+    let (before, after) = (&args.before, &args.after);
+    if before.rule != after.rule {
+        anyhow::bail!("{} and {} are two rules; a diff is of two revisions of one", before.rule, after.rule);
+    }
+    let session = Session::open(&args.common)?;
+    let diff: Diff = session.asker.read(&before.path(&format!("/diff?to={}", after.revision)))?;
+    let mut out = Out::new();
+    match args.common.form() {
+        Form::Table => {
+            out.line(&diff.words)?;
+            let parts = [
+                ("manifest", &diff.manifest),
+                ("aggregate", &diff.aggregates),
+                ("label", &diff.labels),
+                ("parameter", &diff.params),
+            ];
+            for (what, changes) in parts {
+                changes.iter().try_for_each(|change| out.line(&changed(what, change)))?;
+            }
+        }
+        form => out.json(&diff, form)?,
+    }
+    out.flush()
+}
+
+fn changed(what: &str, of: &Changed) -> String {
+    let name = &of.name;
+    match (&of.before, &of.after) {
+        (Value::Null, after) => format!("  + {what} {name}: {after}"),
+        (before, Value::Null) => format!("  - {what} {name}: {before}"),
+        (before, after) => format!("  ~ {what} {name}: {before} -> {after}"),
+    }
 }
 
 fn differences(what: &str, of: &Difference, out: &mut Out) -> anyhow::Result<()> {

@@ -48,6 +48,8 @@ pub enum Command {
     Show(look::ShowArgs),
     /// List what is being prepared or told, how far it is, and what ended last.
     Operations(look::OperationsArgs),
+    /// Say what two revisions of a rule differ in.
+    Diff(look::DiffArgs),
     /// Print who changed what, when and why.
     History(look::RuleArgs),
 }
@@ -73,6 +75,7 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
         Command::Ls(args) => look::ls(args),
         Command::Show(args) => look::show(args),
         Command::Operations(args) => look::operations(args),
+        Command::Diff(args) => look::diff(args),
         Command::History(args) => look::history(args),
     }
 }
