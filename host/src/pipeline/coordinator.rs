@@ -379,17 +379,6 @@ impl Pipeline {
         something && self.quiet()
     }
 
-    /// Delivered rows of the outbox wait to be cleared, and nothing else will come along to take them with it.
-    fn cursors_wait(&self) -> bool {
-        let ending = self.stopping.is_some() || self.settings.until_end;
-        ending && self.book.outbox.has_delivered(self.delivered())
-    }
-
-    /// Everything before this place is delivered everywhere.
-    fn delivered(&self) -> Place {
-        self.sinks.iter().map(|s| s.cursor).min().unwrap_or(Place { commit: u64::MAX, index: 0 })
-    }
-
     fn all(&mut self, phase: Phase, out: &mut Vec<Envelope>, message: impl Fn(usize) -> Message) {
         self.cycle.phase = phase;
         self.cycle.waiting = self.settings.workers;

@@ -3,6 +3,7 @@
 //!
 //! The oldest go first, and [`super::rows::FLOOR`] says up to which commit they are gone.
 
+use super::coordinator::Pipeline;
 use super::failure::Failure;
 use super::rows::{Cursors, FLOOR};
 use crate::label::outbox::{CHUNK_INDEX, Place};
@@ -132,6 +133,19 @@ pub const fn first_floor(commit: u64, transitions: u64) -> u64 {
 /// Places of all sinks that the state or the configuration knows.
 pub(super) fn places<'a>(stored: &'a Cursors, configured: &'a Cursors) -> impl Iterator<Item = &'a Place> {
     stored.values().chain(configured.values())
+}
+
+impl Pipeline {
+    /// Delivered rows of the outbox wait to be cleared, and nothing else will come along to take them with it.
+    pub(super) fn cursors_wait(&self) -> bool {
+        let ending = self.stopping.is_some() || self.settings.until_end;
+        ending && self.book.outbox.has_delivered(self.delivered())
+    }
+
+    /// Everything before this place is delivered everywhere.
+    pub(super) fn delivered(&self) -> Place {
+        self.sinks.iter().map(|s| s.cursor).min().unwrap_or(Place { commit: u64::MAX, index: 0 })
+    }
 }
 
 #[cfg(test)]
