@@ -2,6 +2,7 @@
 
 use crate::harness::{Folder, Host};
 use crate::message::{SHOP_TOLD, order, packet, shop as small_shop, told, update_without_old, user};
+use crate::release::{json, refused, rule};
 use crate::run::shop;
 use retag_host::label::outbox::Place;
 use retag_host::sink::message::parse_id;
@@ -13,22 +14,6 @@ use serde_json::Value;
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
-
-/// `retag rule ARGS`, which must go well: what it printed.
-#[track_caller]
-fn rule(folder: &Folder, args: &[&str]) -> String {
-    folder.retag(&[&["rule"], args].concat()).assert_ok().out
-}
-
-#[track_caller]
-fn json(folder: &Folder, args: &[&str]) -> Value {
-    serde_json::from_str(&rule(folder, &[args, &["-o", "json"]].concat())).expect("JSON")
-}
-
-#[track_caller]
-fn refused(folder: &Folder, args: &[&str], said: &[&str]) {
-    folder.retag(&[&["rule"], args].concat()).assert_error(1, said);
-}
 
 /// Pushes rule payer with the map side "baskets" as payer@2.
 fn push_baskets(folder: &Folder) -> String {

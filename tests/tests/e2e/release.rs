@@ -25,17 +25,17 @@ fn running(folder: &Folder) -> Host {
 
 /// `retag rule ARGS`, which must go well: what it printed.
 #[track_caller]
-fn rule(folder: &Folder, args: &[&str]) -> String {
+pub(super) fn rule(folder: &Folder, args: &[&str]) -> String {
     folder.retag(&[&["rule"], args].concat()).assert_ok().out
 }
 
 #[track_caller]
-fn json(folder: &Folder, args: &[&str]) -> Value {
+pub(super) fn json(folder: &Folder, args: &[&str]) -> Value {
     serde_json::from_str(&rule(folder, &[args, &["-o", "json"]].concat())).expect("JSON")
 }
 
 #[track_caller]
-fn refused(folder: &Folder, args: &[&str], said: &[&str]) {
+pub(super) fn refused(folder: &Folder, args: &[&str], said: &[&str]) {
     folder.retag(&[&["rule"], args].concat()).assert_error(1, said);
 }
 
