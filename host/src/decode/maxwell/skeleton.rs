@@ -366,6 +366,29 @@ mod tests {
     }
 
     #[test]
+    fn text_of_any_length_is_compared_to_its_last_byte() {
+        for length in 1..70 {
+            let text: Vec<u8> = (0..length).map(|n| b'a' + n % 26).collect();
+            let known = Text::new(&text).unwrap();
+            let pass = |bytes: &[u8]| {
+                let mut cursor = Cursor { bytes, at: 3, marks: &Marks::default() };
+                known.pass(&mut cursor).map(|()| cursor.at)
+            };
+            let block = [b"{{{", &text[..], &[b'x'; 16]].concat();
+            assert_eq!(pass(&block), Some(3 + text.len()), "{length}");
+            for at in 3..3 + text.len() {
+                let mut other = block.clone();
+                other[at] ^= 1;
+                assert_eq!(pass(&other), None, "{length} {at}");
+            }
+            for end in 0..3 + text.len() {
+                assert_eq!(pass(&block[..end]), None, "{length} {end}");
+            }
+        }
+        assert!(Text::new(&[b'a'; TEXT_BYTES_MAX + 1]).is_none());
+    }
+
+    #[test]
     fn the_second_message_of_a_kind_is_read_by_its_skeleton() {
         let lines = [
             row(r#""id":1,"x":"a","v":2"#, r#","old":{"v":1}"#),
