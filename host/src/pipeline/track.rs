@@ -144,6 +144,8 @@ impl Track {
         let mut restarted = None;
         let met = cycle.met_mut(self.lane);
         let counters = &mut met.counters;
+        let mut latest = vec![i64::MIN; names.len()];
+        let mut tables = vec![0_u64; decoded.batches.len()];
         for (change, known) in decoded.changes.iter().zip(&mut known) {
             if !task.skip.is_empty() && task.skip.binary_search(&change.position).is_ok() {
                 *known = true;
@@ -163,13 +165,21 @@ impl Track {
                 }
                 let partition = task.block.partition;
                 self.ids.push(SeenId { id, partition, position: change.position, ts: change.ts });
-                let latest = met.latest_ts.entry(log).or_insert(change.ts);
-                *latest = change.ts.max(*latest);
+                if let Some(latest) = latest.get_mut(of_change.log as usize) {
+                    *latest = change.ts.max(*latest);
+                }
             }
             counters.changes += 1;
-            if let Some(table) = change.table {
-                *counters.tables.entry(table).or_default() += 1;
+            if let Some(n) = change.table.and_then(|table| tables.get_mut(table as usize)) {
+                *n += 1;
             }
+        }
+        for (log, ts) in logs.into_iter().zip(latest).filter(|(_, ts)| *ts != i64::MIN) {
+            let latest = met.latest_ts.entry(log).or_insert(ts);
+            *latest = ts.max(*latest);
+        }
+        for (table, n) in (0..).zip(tables).filter(|(_, n)| *n > 0) {
+            *counters.tables.entry(table).or_default() += n;
         }
         for (reason, n) in &decoded.skipped {
             *counters.skipped.entry(*reason).or_default() += n;
