@@ -14,6 +14,8 @@ mod disk;
 mod format;
 #[path = "e2e/harness.rs"]
 mod harness;
+#[path = "e2e/held.rs"]
+mod held;
 #[path = "e2e/http.rs"]
 mod http;
 #[path = "e2e/input.rs"]

@@ -8,7 +8,7 @@ mod sweep;
 
 use super::failure::Failure;
 use super::program::{Layout, LiveRule, Program};
-use super::sweep::{SweepSlice, Telling};
+use super::sweep::{Pair, SweepSlice, Telling};
 use crate::aggregate::delta::DeltaBuffer;
 use crate::aggregate::log::Log;
 use crate::label::readings::{Reader, exists, overflowed, pending};
@@ -204,8 +204,9 @@ impl Shard {
         let mut output = ShardOutput { shard: self.number, ..ShardOutput::default() };
         self.tell_touched(context, &mut touched, &mut output);
         for ((rule, labelers), cause) in context.program.rules.iter().zip(labelers).zip(context.causes) {
+            let (cause, now) = (*cause, context.now);
             let mut evaluation =
-                Evaluation { rule, cause: *cause, now: context.now, generation: 0, live: false, labels: 0 };
+                Evaluation { rule, cause, now, generation: 0, live: false, labels: 0, replaces: None };
             for (generation, labeler) in rule.generations.iter().zip(labelers) {
                 evaluation.generation = generation.space;
                 evaluation.live = generation.live;
@@ -513,6 +514,8 @@ struct Evaluation<'a> {
     generation: u32,
     live: bool,
     labels: u16,
+    /// In a sweep: what the generation is to replace.
+    replaces: Option<&'a Pair>,
 }
 
 impl Evaluation<'_> {
@@ -520,9 +523,13 @@ impl Evaluation<'_> {
         Slot { space: self.generation, index }
     }
 
-    /// The key's labels are held as they are; its timer stays.
+    /// The key's labels are held as they are; its timer stays. A generation that is new holds those of the one that it is
+    /// to replace, so that a switch leaves them as well.
     fn hold(&self, held: &Held, t: &mut Touched, status: u16, output: &mut ShardOutput) {
-        let carried: Vec<u16> = (0..self.labels).map(|l| held.record.mark(self.slot(l))).collect();
+        let carried: Vec<u16> = match self.replaces {
+            Some(pair) => sweep::carried(pair, held),
+            None => (0..self.labels).map(|l| held.record.mark(self.slot(l))).collect(),
+        };
         let wake = moment(held.record.register(self.slot(WAKE_INDEX)));
         self.compare(held, t, &carried, (status, wake), output);
     }

@@ -69,6 +69,7 @@ impl Shard {
                         generation: generation.space,
                         live: false,
                         labels: generation.labels,
+                        replaces: Some(pair),
                     };
                     self.evaluate(&evaluation, labeler, (touched, &[]), output)?;
                 }
@@ -152,13 +153,7 @@ fn tell(pair: &Pair, held: &Held, output: &mut ShardOutput) {
     };
     for (index, label) in (0u16..).zip(&pair.new.labels) {
         let now = mark(&pair.new, index);
-        let before = match pair.old.labels.iter().position(|l| l.name == label.name) {
-            Some(place) => {
-                let old = u16::try_from(place).unwrap_or(u16::MAX);
-                same_value(pair, old, index, mark(&pair.old, old))
-            }
-            None => 0,
-        };
+        let before = mark_before(pair, held, index, &label.name);
         if before != now {
             tell(&pair.new, index, before, now);
         }
@@ -171,6 +166,24 @@ fn tell(pair: &Pair, held: &Held, output: &mut ShardOutput) {
     }
 }
 
+/// What the key carries of the old generation as marks of the labels of the new one. A label or value that the new one does
+/// not have cannot be carried.
+pub(super) fn carried(pair: &Pair, held: &Held) -> Vec<u16> {
+    let marks =
+        (0u16..).zip(&pair.new.labels).map(|(index, label)| mark_before(pair, held, index, &label.name));
+    marks.map(|mark| if mark == NO_MARK { 0 } else { mark }).collect()
+}
+
+/// The mark of label `index` of the new generation, called `name`, that stands for what the key carries of the old one.
+fn mark_before(pair: &Pair, held: &Held, index: u16, name: &str) -> u16 {
+    let Some(place) = pair.old.labels.iter().position(|l| l.name == name) else { return 0 };
+    let old = u16::try_from(place).unwrap_or(u16::MAX);
+    same_value(pair, old, index, held.record.mark(Slot { space: pair.old.space, index: old }))
+}
+
+/// The mark that no value of a label has.
+const NO_MARK: u16 = u16::MAX;
+
 /// The mark of the new label that stands for mark `mark` of the old one: the value of the same name, else the mark that
 /// no value of the new label has, so that it differs from whatever the key carries now.
 fn same_value(pair: &Pair, old: u16, new: u16, mark: u16) -> u16 {
@@ -180,10 +193,10 @@ fn same_value(pair: &Pair, old: u16, new: u16, mark: u16) -> u16 {
     let values = pair.new.labels.get(usize::from(new)).map(|l| l.values.as_slice()).unwrap_or_default();
     match pair.old.value_name(old, mark) {
         None if values.is_empty() => 1,
-        None => u16::MAX,
+        None => NO_MARK,
         Some(name) => {
             let place = values.iter().position(|v| v == name);
-            place.and_then(|p| u16::try_from(p + 1).ok()).unwrap_or(u16::MAX)
+            place.and_then(|p| u16::try_from(p + 1).ok()).unwrap_or(NO_MARK)
         }
     }
 }
