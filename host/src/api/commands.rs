@@ -5,12 +5,12 @@ use super::error::ApiError;
 use crate::clock;
 use crate::config::Manage;
 use crate::label::{Transition, outbox};
-use crate::pipeline::command::{Outcome, Submitter};
+use crate::pipeline::command::{Outcome, Submitter, reached};
 use crate::pipeline::lane::lane_rows;
 use crate::pipeline::parts::SharedView;
 use crate::pipeline::program::Code;
 use crate::pipeline::setup::{stored_positions, stored_registry};
-use crate::pipeline::sweep::{SWEEP, work_key};
+use crate::pipeline::sweep::{SWEEP, Work, work_key};
 use crate::registry::Refusal;
 use crate::registry::command::{Asker, Audience, Command, Facts};
 use crate::state::{Commit, StateWriter, Table};
@@ -101,7 +101,9 @@ impl Stopped {
         }
         let damaged = |error: crate::pipeline::setup::SetupError| Refusal::Internal(error.to_string());
         let mut registry = stored_registry(&view).map_err(damaged)?;
-        let before: Vec<u64> = registry.running().map(|o| o.id).collect();
+        let works = Work::stored(&view, &registry).map_err(|e| Refusal::Internal(e.to_string()))?;
+        let reached = reached(&works);
+        let (lanes, before) = (registry.lanes(), works.iter().map(|w| w.operation));
         let now = clock::wall_us().max(view.engine_time());
         let positions = stored_positions(&view).map_err(damaged)?.partitions;
         let positions: Vec<u64> = positions.into_iter().map(|(_, position)| position).collect();
@@ -112,6 +114,7 @@ impl Stopped {
             grace_us: self.terms.grace_us,
             audience: self.terms.audience,
             positions: &positions,
+            reached: &reached,
             incomplete: &self.terms.incomplete,
         };
         let effect = registry.execute(command, asker, &facts)?;
@@ -119,10 +122,12 @@ impl Stopped {
             return Ok(effect.done);
         }
         let mut rows: Vec<_> = effect.rows.into_iter().map(|(key, row)| (Table::Meta, key, row)).collect();
-        let ended = before.into_iter().filter(|id| !registry.running().any(|o| o.id == *id));
+        let ended = before.filter(|id| !registry.running().any(|o| o.id == *id));
         for operation in ended {
             rows.push((Table::Meta, work_key(operation), None));
-            let ids = lane_rows(&view, operation).map_err(|e| Refusal::Internal(e.to_string()))?;
+        }
+        for lane in &lanes - &registry.lanes() {
+            let ids = lane_rows(&view, lane).map_err(|e| Refusal::Internal(e.to_string()))?;
             rows.extend(ids);
         }
         let told: Vec<Transition> = effect.switched.into_iter().collect();

@@ -119,10 +119,13 @@ fn sources(out: &mut Text, status: &StatusAnswer) {
 
 fn rules(out: &mut Text, status: &StatusAnswer) {
     type Figure = fn(&super::rules::RuleAnswer) -> u64;
-    let figures: [(&str, &str, Figure); 6] = [
+    let figures: [(&str, &str, Figure); 7] = [
         ("retag_rule_revision_number", "Live revision.", |rule| rule.revision.into()),
         ("retag_rule_exact_count", "1 = its sums are those of the tables.", |rule| {
             u64::from(rule.data_state == DataState::Exact)
+        }),
+        ("retag_rule_paused_count", "1 = it stands still: paused and not resumed.", |rule| {
+            u64::from(rule.pause.as_ref().is_some_and(|pause| pause.operation.is_none()))
         }),
         ("retag_rule_sweeping_count", "1 = its labels are being evaluated for all keys.", |rule| {
             u64::from(rule.labels_state != GenerationState::Ready)

@@ -24,6 +24,8 @@ pub enum LabelStatus {
     Warming,
     /// The rule has never met the key, or everything of it was taken back.
     UnknownKey,
+    /// The rule is paused, or has not caught up since: labels are as of then.
+    Stale,
     /// A count is negative, so changes are missing: labels stay as they were.
     Pending,
     /// The rule failed on the key: labels stay as they were.
@@ -117,6 +119,7 @@ fn status(reader: &Reader, generation: &Generation, record: Option<&Record>, mar
     match held {
         ERROR | OVERFLOW => LabelStatus::Error,
         PENDING => LabelStatus::Pending,
+        _ if reader.registry.pauses.contains_key(&generation.rule) => LabelStatus::Stale,
         _ if reader.warming() => LabelStatus::Warming,
         _ if !record.is_some_and(|r| exists(r, generation.namespace)) => LabelStatus::UnknownKey,
         _ if mark == 0 => LabelStatus::Absent,

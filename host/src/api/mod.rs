@@ -36,6 +36,7 @@ mod reader;
 mod rebuild;
 pub mod operation;
 pub mod release;
+mod pause_routes;
 mod release_routes;
 mod request;
 mod role;

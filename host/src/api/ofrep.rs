@@ -260,7 +260,9 @@ fn flag_of(labels: &KeyLabels, name: &str, about: &super::labels::Metadata, has_
     let reason = match about.status {
         LabelStatus::Present => Reason::TargetingMatch,
         LabelStatus::Absent | LabelStatus::UnknownKey => Reason::Default,
-        LabelStatus::Warming | LabelStatus::Pending | LabelStatus::Error => Reason::Stale,
+        LabelStatus::Warming | LabelStatus::Stale | LabelStatus::Pending | LabelStatus::Error => {
+            Reason::Stale
+        }
     };
     let metadata = FlagMetadata {
         entity: labels.entity.clone(),

@@ -3,7 +3,9 @@
 use super::error::ApiError;
 use super::reader::Reader;
 use crate::clock;
+use crate::pipeline::lane::Backfill;
 use crate::pipeline::sweep::{Work, work_key};
+use crate::registry::Gap;
 use crate::registry::revision::{HistoryRead, OperationKind, OperationState};
 use crate::registry::{Operation, Registry};
 use crate::state::SHARDS;
@@ -122,9 +124,13 @@ pub(super) fn one(reader: &Reader, operation: &Operation) -> Result<OperationAns
         OperationState::Running => reader.fact(&work_key(operation.id), "the row of an operation")?,
         _ => None,
     };
-    let total = history_bytes(&reader.registry, operation);
     let backfill = work.as_ref().and_then(|w| w.backfill.as_ref());
-    let is_filling = operation.state == OperationState::Running && operation.read.is_none();
+    let total = match operation.kind {
+        OperationKind::Resume => missed_bytes(&reader.registry, operation, backfill),
+        _ => history_bytes(&reader.registry, operation),
+    };
+    let is_filling =
+        operation.state == OperationState::Running && operation.read.is_none() && total.is_some();
     let read = operation.read.or_else(|| backfill.map(|b| b.read)).or(is_filling.then(HistoryRead::default));
     let history = total.zip(read).map(|(bytes_total, read)| HistoryAnswer {
         rows: read.rows,
@@ -157,6 +163,22 @@ pub(super) fn one(reader: &Reader, operation: &Operation) -> Result<OperationAns
         history,
         failure: operation.failure.clone(),
     })
+}
+
+/// Bytes that a paused rule missed, those that are read by now too.
+fn missed_bytes(registry: &Registry, operation: &Operation, reading: Option<&Backfill>) -> Option<u64> {
+    if let Some(read) = operation.read {
+        return Some(read.bytes);
+    }
+    let pause = registry.pauses.get(&operation.rule).filter(|p| p.operation == Some(operation.id))?;
+    let length = |gap: &Gap| gap.stretches().map(|(from, until)| until.saturating_sub(from)).sum::<u64>();
+    let (first, rest) = pause.gaps.split_first()?;
+    let first = reading.map_or(length(first), |reading| {
+        let until = first.until.iter().flatten();
+        let left: u64 = until.zip(&reading.done).map(|(until, done)| until.saturating_sub(*done)).sum();
+        reading.read.bytes + left
+    });
+    Some(first + rest.iter().map(length).sum::<u64>())
 }
 
 /// Bytes before the fence of the namespace that an operation reads history for.

@@ -141,6 +141,26 @@ fn of_rule(rule: &RuleAnswer, problems: &mut Vec<Problem>) {
             &format!("retag members --held pending {name}"),
         ));
     }
+    match &rule.pause {
+        Some(pause) if pause.operation.is_none() => problems.push(problem(
+            Severity::Error,
+            "rule-paused",
+            format!(
+                "rule {name} stands still since {}, paused by {}{}; its labels read STALE",
+                pause.since,
+                pause.by,
+                if pause.why.is_empty() { String::new() } else { format!(" ({})", pause.why) }
+            ),
+            &format!("retag rule resume {name}"),
+        )),
+        Some(_) => problems.push(problem(
+            Severity::Info,
+            "resuming",
+            format!("rule {name} catches up with what it missed; its labels read STALE until then"),
+            "retag rule operations",
+        )),
+        None => {}
+    }
     if rule.data_state == DataState::CatchingUp {
         problems.push(problem(
             Severity::Info,

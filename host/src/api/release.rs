@@ -3,7 +3,7 @@
 use super::error::{ApiError, listed};
 use super::operation::{self, OperationAnswer};
 use super::reader::Reader;
-use super::rules::DataState;
+use super::rules::{DataState, states};
 use super::value::Columns;
 use crate::clock;
 use crate::registry::command::Command;
@@ -30,9 +30,9 @@ pub const AUDIT_MAX: usize = 1000;
 pub enum RunState {
     /// It follows its sources.
     Running,
-    /// It reads what was there before it.
+    /// It reads what was there before it, or what it missed.
     CatchingUp,
-    /// No host runs.
+    /// No host runs, or the rule is paused.
     Stopped,
 }
 
@@ -197,16 +197,8 @@ pub(super) fn one(reader: &Reader, revision: &Revision) -> Result<RevisionAnswer
     let (rule, number) = (&revision.rule, revision.number);
     let namespace = registry.generation_of(rule, number).and_then(|g| registry.namespace_of(g.namespace));
     let behind = reader.positions.catching_up || namespace.is_some_and(|n| n.filling);
-    let data_state = match (reader.about.complete(), behind) {
-        (false, _) => DataState::Approximate,
-        (true, true) => DataState::CatchingUp,
-        (true, false) => DataState::Exact,
-    };
-    let run_state = match (reader.about.running, behind) {
-        (false, _) => RunState::Stopped,
-        (true, true) => RunState::CatchingUp,
-        (true, false) => RunState::Running,
-    };
+    let pause = registry.pauses.get(rule).filter(|_| namespace.is_some());
+    let (run_state, data_state) = states(reader, pause, behind);
     let retained = registry.generation_of(rule, number).and_then(|g| g.retained);
     let under_way = registry.running().find(|o| o.rule == *rule && o.revision == number);
     Ok(RevisionAnswer {

@@ -42,6 +42,7 @@ const DEPLOYER: Access = Access::Role(Role::Deployer);
 const RULE: (u16, &str) = (404, "unknown-rule");
 const REVISION: (u16, &str) = (404, "unknown-revision");
 const UNDER_WAY: (u16, &str) = (409, "operation-under-way");
+const PAUSED: (u16, &str) = (409, "rule-paused");
 const NOT_READY: (u16, &str) = (409, "not-ready");
 const HISTORY: (u16, &str) = (409, "needs-history");
 const NONE: (u16, &str) = (409, "no-history");
@@ -88,7 +89,7 @@ fn reading() -> Vec<Route> {
             .json::<Diff>(200)
             .refuses(&[RULE, REVISION]),
         Route::get("/v1/operations/{id}", VIEWER, operation)
-            .named("getOperation", "How far a prepare, or the telling of a switch, is.")
+            .named("getOperation", "How far a prepare, a resume or the telling of a switch is.")
             .json::<OperationAnswer>(200)
             .refuses(&[(404, "unknown-operation")]),
         Route::get("/v1/audit", OPERATOR, audit)
@@ -113,8 +114,8 @@ fn writing() -> Vec<Route> {
             .json::<Done>(200)
             .json::<Done>(202)
             .refuses(&[
-                RULE, REVISION, UNDER_WAY, HISTORY, NONE, GONE, ENTITY, TAKEN, TOO_MANY, MANAGED, REFUSED,
-                BUSY, STOPPING,
+                RULE, REVISION, UNDER_WAY, PAUSED, HISTORY, NONE, GONE, ENTITY, TAKEN, TOO_MANY, MANAGED,
+                REFUSED, BUSY, STOPPING,
             ]),
         Route::post("/v1/rules/{rule}/revisions/{revision}/cancel", DEPLOYER, cancel)
             .named("cancelRevision", "Drops what was prepared and never live.")
@@ -137,6 +138,7 @@ fn writing() -> Vec<Route> {
                 REVISION,
                 (404, "unknown-preview"),
                 UNDER_WAY,
+                PAUSED,
                 NOT_READY,
                 HISTORY,
                 TAKEN,
@@ -150,32 +152,32 @@ fn writing() -> Vec<Route> {
             .writes()
             .json::<Done>(200)
             .json::<Done>(202)
-            .refuses(&[RULE, UNDER_WAY, (409, "nothing-before"), TAKEN, MANAGED, BUSY, STOPPING]),
+            .refuses(&[RULE, UNDER_WAY, PAUSED, (409, "nothing-before"), TAKEN, MANAGED, BUSY, STOPPING]),
         Route::post("/v1/rules/{rule}/params", DEPLOYER, params)
             .named("setParameters", "The live file with other parameters as a revision, prepared at once.")
             .writes()
             .takes::<ParamsBody>()
             .json::<Done>(200)
             .json::<Done>(202)
-            .refuses(&[RULE, REVISION, UNDER_WAY, TOO_MANY, MANAGED, REFUSED, BUSY, STOPPING]),
+            .refuses(&[RULE, REVISION, UNDER_WAY, PAUSED, TOO_MANY, MANAGED, REFUSED, BUSY, STOPPING]),
     ]
 }
 
 /// What a command gets from the thread that it runs on.
-struct Work {
-    reader: Reader,
+pub(super) struct Work {
+    pub(super) reader: Reader,
     commands: Commands,
-    asker: Asker,
+    pub(super) asker: Asker,
 }
 
 impl Work {
-    fn submit(&self, command: Command, code: Option<Code>) -> Result<Done, ApiError> {
+    pub(super) fn submit(&self, command: Command, code: Option<Code>) -> Result<Done, ApiError> {
         Ok(self.commands.submit(command, code, self.asker.clone())?)
     }
 }
 
 /// Runs `work` where it may wait.
-async fn apart<T, F>(api: &Api, asker: Asker, work: F) -> Result<T, ApiError>
+pub(super) async fn apart<T, F>(api: &Api, asker: Asker, work: F) -> Result<T, ApiError>
 where
     T: Send + 'static,
     F: FnOnce(Work) -> Result<T, ApiError> + Send + 'static,
@@ -191,7 +193,7 @@ fn with_status<T: Serialize>(status: StatusCode, answer: &T) -> Answer {
 }
 
 /// 202 while an operation is under way, 200 when nothing is left to do.
-fn accepted(done: &Done) -> Answer {
+pub(super) fn accepted(done: &Done) -> Answer {
     let answer = match done.operation {
         None => json(done),
         Some(id) => {

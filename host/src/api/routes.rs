@@ -20,7 +20,9 @@ use super::reader::Reader;
 use super::request::JsonBody;
 use super::role::{Access, Role};
 use super::route::Route;
-use super::{exposition, ofrep, openapi, quarantine, release_routes, rules, status, tokens, transitions};
+use super::{
+    exposition, ofrep, openapi, pause_routes, quarantine, release_routes, rules, status, tokens, transitions,
+};
 use crate::config::HttpConfig;
 use crate::pipeline::parts::SharedView;
 use crate::state::View;
@@ -146,6 +148,7 @@ impl Api {
 pub fn routes() -> Vec<Route> {
     let mut routes = reading();
     routes.extend(release_routes::routes());
+    routes.extend(pause_routes::routes());
     routes.extend(transitions::routes());
     routes.extend(tokens::routes());
     routes.extend(ofrep::routes());

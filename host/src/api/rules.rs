@@ -2,7 +2,11 @@
 
 use super::error::ApiError;
 use super::reader::Reader;
-use crate::registry::{ERROR, Generation, GenerationState, Namespace, OVERFLOW, PENDING, STATUS_INDEX};
+use super::release::RunState;
+use crate::clock;
+use crate::registry::{
+    ERROR, Generation, GenerationState, Namespace, OVERFLOW, PENDING, Pause, STATUS_INDEX,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,6 +22,8 @@ pub enum DataState {
     CatchingUp,
     /// A source begins in the middle: rows that lived before are missing for good.
     Approximate,
+    /// The rule is paused, or has not yet caught up with what it missed.
+    Stale,
 }
 
 /// A rule of the state.
@@ -33,8 +39,12 @@ pub struct RuleAnswer {
     pub generation: u32,
     /// How far that generation is: `ready`, or `sweeping` while it is evaluated for all keys.
     pub labels_state: GenerationState,
+    /// How the host works on it.
+    pub run_state: RunState,
     /// How good its sums are.
     pub data_state: DataState,
+    /// Why it stands still, or is behind.
+    pub pause: Option<PauseAnswer>,
     /// Everything that gives its `map` meaning, hashed.
     pub namespace_id: String,
     /// Digest of its sums at the commit of the answer, 16 hexadecimal digits.
@@ -53,6 +63,21 @@ pub struct RuleAnswer {
     pub error_keys: u64,
     /// Keys whose labels are held because a counted set of theirs overflowed.
     pub overflow_keys: u64,
+}
+
+/// A rule that stands still, or catches up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PauseAnswer {
+    /// Since when, RFC 3339.
+    pub since: String,
+    /// The commit that paused it.
+    pub commit: u64,
+    /// Who paused it; `retag` = the host itself.
+    pub by: String,
+    /// Why.
+    pub why: String,
+    /// The operation that catches up; null = it stands still.
+    pub operation: Option<u64>,
 }
 
 /// An aggregate of a rule.
@@ -92,18 +117,24 @@ pub fn all(reader: &Reader) -> Result<Vec<RuleAnswer>, ApiError> {
 fn one(reader: &Reader, generation: &Generation, namespace: &Namespace) -> RuleAnswer {
     let entity = reader.registry.entities.get(usize::from(namespace.entity));
     let held = |mark| reader.view.count(generation.space, STATUS_INDEX, mark);
-    let data_state = match (reader.about.complete(), reader.positions.catching_up) {
-        (false, _) => DataState::Approximate,
-        (true, true) => DataState::CatchingUp,
-        (true, false) => DataState::Exact,
-    };
+    let pause = reader.registry.pauses.get(&generation.rule);
+    let behind = reader.positions.catching_up;
+    let (run_state, data_state) = states(reader, pause, behind);
     RuleAnswer {
         rule: generation.rule.clone(),
         entity: entity.map_or_else(String::new, |e| e.name.clone()),
         revision: generation.revision,
         generation: generation.space,
         labels_state: generation.state,
+        run_state,
         data_state,
+        pause: pause.map(|pause| PauseAnswer {
+            since: clock::rfc3339(pause.since_us),
+            commit: pause.commit,
+            by: pause.by.clone(),
+            why: pause.why.clone(),
+            operation: pause.operation,
+        }),
         namespace_id: namespace.namespace_id.clone(),
         digest: format!("{:016x}", reader.view.digest(namespace.space)),
         key_column: namespace.key_column.clone(),
@@ -118,6 +149,25 @@ fn one(reader: &Reader, generation: &Generation, namespace: &Namespace) -> RuleA
         error_keys: held(ERROR),
         overflow_keys: held(OVERFLOW),
     }
+}
+
+/// How the host works on a rule, and how good its sums are; `behind` = they lack what the host still reads.
+pub(super) fn states(reader: &Reader, pause: Option<&Pause>, behind: bool) -> (RunState, DataState) {
+    let about = &reader.about;
+    let run_state = match pause {
+        _ if !about.running => RunState::Stopped,
+        Some(Pause { operation: None, .. }) => RunState::Stopped,
+        Some(_) => RunState::CatchingUp,
+        None if behind => RunState::CatchingUp,
+        None => RunState::Running,
+    };
+    let data_state = match pause {
+        Some(_) => DataState::Stale,
+        None if !about.complete() => DataState::Approximate,
+        None if behind => DataState::CatchingUp,
+        None => DataState::Exact,
+    };
+    (run_state, data_state)
 }
 
 fn labels(reader: &Reader, generation: &Generation) -> Vec<LabelAnswer> {

@@ -73,13 +73,23 @@ fn sources(answer: &StatusAnswer, out: &mut Out) -> anyhow::Result<()> {
 }
 
 fn rules(answer: &StatusAnswer, out: &mut Out) -> anyhow::Result<()> {
-    let mut table =
-        Table::new(["RULE", "ENTITY", "DATA", "GENERATION", "NAMESPACE", "PENDING", "ERROR", "OVERFLOW"]);
+    let mut table = Table::new([
+        "RULE",
+        "ENTITY",
+        "RUN",
+        "DATA",
+        "GENERATION",
+        "NAMESPACE",
+        "PENDING",
+        "ERROR",
+        "OVERFLOW",
+    ]);
     let mut labels = Table::new(["LABEL", "KEYS", "RULE"]);
     for rule in &answer.rules {
         table.row([
             format!("{}@{}", rule.rule, rule.revision),
             rule.entity.clone(),
+            cell(&serde_json::to_value(rule.run_state)?),
             cell(&serde_json::to_value(rule.data_state)?),
             format!("{} {}", rule.generation, cell(&serde_json::to_value(rule.labels_state)?)),
             rule.namespace_id.chars().take(12).collect(),

@@ -173,14 +173,28 @@ impl Book {
         self.timers.first().is_some_and(|(moment, ..)| *moment <= now.max(self.engine_time))
     }
 
-    /// Takes the due timers out: their keys by shard. Those of generations that are not `kept` any more are cleared.
-    pub(super) fn due(&mut self, now: i64, kept: &BTreeSet<u32>) -> BTreeMap<usize, Vec<Box<[u8]>>> {
+    /// Reads all timers again: those of generations that stood still count again.
+    pub(super) fn look_again(&mut self) {
+        self.timers.clear();
+        self.horizon = i64::MIN;
+    }
+
+    /// Takes the due timers out: their keys by shard. Those of generations that are neither `kept` nor `parked` any more are
+    /// cleared; parked ones wait in the state.
+    pub(super) fn due(
+        &mut self,
+        now: i64,
+        (kept, parked): (&BTreeSet<u32>, &BTreeSet<u32>),
+    ) -> BTreeMap<usize, Vec<Box<[u8]>>> {
         let mut due: BTreeMap<usize, Vec<Box<[u8]>>> = BTreeMap::new();
         for _ in 0..DUE_MAX {
             if !self.has_due(now) {
                 break;
             }
             let Some((moment, generation, shard, key)) = self.timers.pop_first() else { break };
+            if parked.contains(&generation) {
+                continue;
+            }
             if !kept.contains(&generation) {
                 self.dead_timers.push(rows::timer_key(moment, generation, shard, &key));
                 continue;

@@ -15,7 +15,7 @@ use super::sweep::{Work, work_key};
 use crate::registry::Refusal;
 use crate::registry::command::{Asker, Command, Done, Effect, Facts};
 use crate::state::Table;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -152,6 +152,7 @@ impl Pipeline {
     fn carry_out(&mut self, submitted: Submitted, now: i64, out: &mut Vec<Envelope>) -> Result<(), Failure> {
         let (commit, now) = self.book.next(self.view.commit(), now);
         let positions: Vec<u64> = self.partitions.iter().map(|p| p.applied).collect();
+        let reached = reached(&self.book.works);
         let facts = Facts {
             commit,
             now,
@@ -159,6 +160,7 @@ impl Pipeline {
             grace_us: self.settings.grace_us,
             audience: self.audience,
             positions: &positions,
+            reached: &reached,
             incomplete: &self.incomplete,
         };
         let mut registry = self.book.registry.clone();
@@ -177,6 +179,8 @@ impl Pipeline {
             submitted.answer(Err(Refusal::Internal("a command without the code that it needs".into())));
             return Ok(());
         };
+        let lanes = &self.book.registry.lanes() - &registry.lanes();
+        let resumes = matches!(submitted.command, Command::Resume { .. });
         let ended = self.book.take_registry(registry)?;
         let Effect { rows, dropped, done, switched } = effect;
         if let Command::GiveUp { rule, why, .. } = &submitted.command {
@@ -188,7 +192,12 @@ impl Pipeline {
         commit.rows.extend(rows.into_iter().map(|(key, row)| (Table::Meta, key, row)));
         for operation in ended {
             commit.rows.push((Table::Meta, work_key(operation), None));
-            commit.rows.extend(lane_rows(&self.view, operation)?);
+        }
+        for lane in lanes {
+            commit.rows.extend(lane_rows(&self.view, lane)?);
+        }
+        if resumes {
+            self.book.look_again();
         }
         commit.drop_spaces.clone_from(&dropped);
         self.program = Arc::new(program);
@@ -204,6 +213,16 @@ impl Pipeline {
     pub(super) fn wants_barrier(&self) -> bool {
         !self.commands.is_empty() && self.cycle.phase == Phase::Collect && !self.cycle.tasks.is_empty()
     }
+}
+
+/// How far the lanes of operations that fill a gap are, by operation.
+#[must_use]
+pub fn reached(works: &[Work]) -> BTreeMap<u64, Vec<u64>> {
+    let gap = |w: &Work| {
+        let backfill = w.backfill.as_ref().filter(|b| b.gap.is_some())?;
+        Some((w.operation, backfill.done.clone()))
+    };
+    works.iter().filter_map(gap).collect()
 }
 
 impl super::assemble::Book {

@@ -13,7 +13,7 @@ use super::forms;
 use super::lane::LaneRun;
 use super::ledger::Ledger;
 use super::message::{Actor, Address, Envelope, Message};
-use super::program::Program;
+use super::program::{LiveRule, Program};
 use super::reading::PartitionRun;
 use super::shard::{ShardOutput, ShardTask};
 use super::sweep::SliceRun;
@@ -221,8 +221,8 @@ impl Pipeline {
     fn take(&mut self, message: Message, now: i64, out: &mut Vec<Envelope>) -> Result<(), Failure> {
         match message {
             Message::Block(block) => self.block(block),
-            Message::BlockAgain { operation, partition, block } => {
-                self.block_again(operation, partition, block);
+            Message::BlockAgain { lane, partition, block } => {
+                self.block_again(lane, partition, block);
             }
             Message::Decoded(report) => {
                 if let Some((form, _)) = report.form.filter(|_| report.lane)
@@ -468,7 +468,7 @@ impl Pipeline {
     fn apply(&mut self, now: i64, out: &mut Vec<Envelope>) -> Result<(), Failure> {
         let (commit, now) = self.book.begin(self.view.commit(), now);
         let mut tasks: BTreeMap<usize, Vec<ShardTask>> = BTreeMap::new();
-        let mut due = self.book.due(now, &self.program.generations());
+        let mut due = self.book.due(now, (&self.program.generations(), &self.program.parked()));
         for shard in 0..SHARDS {
             let mut task = ShardTask {
                 shard,
@@ -497,7 +497,12 @@ impl Pipeline {
         (commit, now): (u64, i64),
         out: &mut Vec<Envelope>,
     ) -> Result<(), Failure> {
-        let causes = Arc::new(vec![self.cause(); self.program.rules.len()]);
+        let cause = self.cause();
+        let of_rule = |r: &LiveRule| match self.book.registry.pauses.contains_key(&r.name) {
+            true => Cause::Catchup,
+            false => cause,
+        };
+        let causes = Arc::new(self.program.rules.iter().map(of_rule).collect::<Vec<_>>());
         let tellings = self.tellings();
         self.cycle.phase = Phase::Apply;
         self.cycle.waiting = tasks.len();

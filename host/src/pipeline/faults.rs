@@ -17,6 +17,14 @@ impl Pipeline {
         self.commands.push_first(Submitted { command, code: None, asker, reply: None });
     }
 
+    /// Pauses a rule at the next barrier, before any other command.
+    pub(super) fn pause_rule(&mut self, rule: String, why: String) {
+        let by = "retag".to_owned();
+        let asker = Asker { by: by.clone(), why: why.clone(), seen: None };
+        let command = Command::Pause { rule, by, why, forced: true };
+        self.commands.push_first(Submitted { command, code: None, asker, reply: None });
+    }
+
     /// Deals with what the decoded blocks of the open cycle brought to light, once all are decoded.
     pub(super) fn settle_faults(&mut self, out: &mut Vec<Envelope>) {
         if !self.is_idle() || self.cycle.decoding() > 0 {

@@ -5,6 +5,9 @@
 //! is sent on both sides of the fence the copy behind it is known to the stream's ledger, which holds every id up to the
 //! fence, so the one before it counts, here. At the fence the set is dropped: the namespace has what the stream has.
 //!
+//! A rule that was paused has a gap instead: the lane reads (pause, resume] into all its namespaces. There the ids that were
+//! known at the pause are passed over too, for their changes have been counted.
+//!
 //! One lane at a time, for the oldest operation that needs one.
 
 use super::coordinator::Pipeline;
@@ -15,11 +18,11 @@ use super::message::{Address, Envelope, Message};
 use super::program::Program;
 use super::reading::PartitionRun;
 use super::rows::{LANES, LOGS, Scope};
-use super::setup::load_ledger;
+use super::setup::{load_gap_ledger, load_ledger};
 use super::sweep::work_key;
 use crate::label::outbox::Place;
 use crate::registry::revision::HistoryRead;
-use crate::registry::{META_KEY, Registry};
+use crate::registry::{Gap, META_KEY, Registry};
 use crate::source::{Block, Position, SourceError};
 use crate::state::{Commit, Row, Table, View};
 use serde::{Deserialize, Serialize};
@@ -36,9 +39,9 @@ const BLOCKS_PER_WORKER: usize = 2;
 /// A lane as workers know it.
 #[derive(Clone)]
 pub struct Lane {
-    /// The operation that it is of.
-    pub operation: u64,
-    /// What reads it: one rule on its new namespace, no labels.
+    /// Its number: that of the operation, or of the gap.
+    pub number: u64,
+    /// What reads it: one rule on its new namespace, or on all that lack something; no labels.
     pub program: Arc<Program>,
     /// The ids that it has met.
     pub ledger: Arc<Ledger>,
@@ -46,15 +49,18 @@ pub struct Lane {
 
 impl std::fmt::Debug for Lane {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lane").field("operation", &self.operation).finish_non_exhaustive()
+        f.debug_struct("Lane").field("number", &self.number).finish_non_exhaustive()
     }
 }
 
-/// How far the history of a namespace is read, as it is stored.
+/// How far the history of a namespace, or the gap of a rule, is read, as it is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backfill {
-    /// The namespace.
+    /// The namespace; of a gap, the one that is read for labels.
     pub namespace: u32,
+    /// The gap that is read; none = all that lies before the namespace's fence.
+    #[serde(default)]
+    pub gap: Option<Gap>,
     /// Read up to here, per partition.
     pub done: Vec<Position>,
     /// How much that was.
@@ -63,10 +69,22 @@ pub struct Backfill {
     pub tables: BTreeMap<String, u64>,
 }
 
+impl Backfill {
+    /// One that begins to read a gap, behind what was `read` before it.
+    #[must_use]
+    pub fn of_gap(namespace: u32, gap: Gap, read: HistoryRead) -> Self {
+        let done = gap.stretches().map(|(from, until)| from.min(until)).collect();
+        Self { namespace, gap: Some(gap), done, read, tables: BTreeMap::new() }
+    }
+}
+
 /// The lane as the coordinator runs it.
 pub(super) struct LaneRun {
     pub(super) lane: Lane,
+    operation: u64,
     namespace: u32,
+    /// The rule whose gap it reads.
+    gap_of: Option<String>,
     partitions: Vec<PartitionRun>,
     held: VecDeque<Block>,
     /// The table of logs as it is stored.
@@ -100,19 +118,27 @@ impl Pipeline {
 
     /// Goes over to the lane of the oldest operation that needs one.
     pub(super) fn next_lane(&mut self) -> Result<(), Failure> {
-        let first = self.book.works.iter().find_map(|w| Some((w.operation, w.backfill.as_ref()?)));
+        let first = self.book.works.iter().find_map(|w| Some((w.operation, w.backfill.clone()?)));
         let Some((operation, backfill)) = first else {
             self.lane = None;
             return Ok(());
         };
         let lost = || Failure::Internal(format!("operation {operation} reads for a namespace that is gone"));
-        let program = Arc::new(self.program.of_namespace(backfill.namespace).ok_or_else(lost)?);
-        if let Some(run) = self.lane.as_mut().filter(|run| run.lane.operation == operation) {
+        let namespace = self.book.registry.namespace_of(backfill.namespace).ok_or_else(lost)?;
+        let gap = backfill.gap.as_ref();
+        let number = gap.map_or(operation, |gap| gap.lane);
+        let gap_of = gap.map(|_| namespace.rule.clone());
+        let program = match &gap_of {
+            Some(rule) => self.program.of_rule(rule),
+            None => self.program.of_namespace(backfill.namespace),
+        };
+        let program = Arc::new(program.ok_or_else(lost)?);
+        if let Some(run) = self.lane.as_mut().filter(|run| run.lane.number == number) {
             run.lane.program = program;
             return Ok(());
         }
-        let namespace = self.book.registry.namespace_of(backfill.namespace).ok_or_else(lost)?;
-        let fence = namespace.fence.iter().zip(&backfill.done);
+        let fence = gap.map_or(&namespace.fence, |gap| gap.until.as_ref().unwrap_or(&gap.from));
+        let fence = fence.iter().zip(&backfill.done);
         let partitions = self.partitions.iter().zip(fence).map(|(p, (until, done))| PartitionRun {
             source: p.source,
             partition: p.partition.clone(),
@@ -123,11 +149,16 @@ impl Pipeline {
             at_end: false,
         });
         let partitions = partitions.collect();
-        let ledger = load_ledger(&self.view, Scope::Lane(operation));
+        let ledger = match gap {
+            Some(gap) => load_gap_ledger(&self.view, gap),
+            None => load_ledger(&self.view, Scope::Lane(operation)),
+        };
         let ledger = Arc::new(ledger.map_err(|error| Failure::Internal(error.to_string()))?);
         self.lane = Some(LaneRun {
-            lane: Lane { operation, program, ledger },
+            lane: Lane { number, program, ledger },
+            operation,
             namespace: backfill.namespace,
+            gap_of,
             partitions,
             held: VecDeque::new(),
             logs: Vec::new(),
@@ -150,7 +181,7 @@ impl Pipeline {
             room -= 1;
             p.reading = true;
             let read = Message::ReadAgain {
-                operation: run.lane.operation,
+                lane: run.lane.number,
                 partition: number,
                 offset: p.next,
                 bytes_max: self.settings.block_bytes,
@@ -161,14 +192,9 @@ impl Pipeline {
     }
 
     /// Takes a block of the lane in; it waits until a cycle has room.
-    pub(super) fn block_again(
-        &mut self,
-        operation: u64,
-        partition: usize,
-        block: Result<Block, SourceError>,
-    ) {
+    pub(super) fn block_again(&mut self, lane: u64, partition: usize, block: Result<Block, SourceError>) {
         let stopping = self.stopping.is_some();
-        let Some(run) = self.lane.as_mut().filter(|run| run.lane.operation == operation) else { return };
+        let Some(run) = self.lane.as_mut().filter(|run| run.lane.number == lane) else { return };
         let Some(p) = run.partitions.get_mut(partition) else { return };
         p.reading = false;
         match block {
@@ -216,12 +242,15 @@ impl Pipeline {
         }
     }
 
-    /// The lane goes no further; its namespace is given up at the next barrier.
+    /// The lane goes no further; at the next barrier its namespace is given up, or its rule stands still again.
     pub(super) fn halt_lane(&mut self, why: String) {
         let Some(run) = self.lane.as_mut().filter(|run| !run.halted) else { return };
         run.halted = true;
         let namespace = run.namespace;
-        self.give_up(namespace, why);
+        match run.gap_of.clone() {
+            Some(rule) => self.pause_rule(rule, why),
+            None => self.give_up(namespace, why),
+        }
     }
 
     /// Takes the blocks of the lane out of the open cycle, which is decoded again.
@@ -247,7 +276,7 @@ impl Pipeline {
             run.lane.ledger.entered(*log, *ts);
         }
         let tables = run.lane.program.tables();
-        let work = self.book.works.iter_mut().find(|w| w.operation == run.lane.operation);
+        let work = self.book.works.iter_mut().find(|w| w.operation == run.operation);
         if let Some(backfill) = work.and_then(|w| w.backfill.as_mut()) {
             backfill.done = run.partitions.iter().map(|p| p.applied).collect();
             backfill.read.rows += counters.changes;
@@ -257,7 +286,10 @@ impl Pipeline {
                 *backfill.tables.entry(name).or_default() += n;
             }
             if run.is_done() {
-                let others = self.program.rules.iter().filter(|r| r.namespace < run.namespace);
+                let others = self.program.rules.iter().filter(|r| match &run.gap_of {
+                    Some(rule) => r.name != *rule,
+                    None => r.namespace < run.namespace,
+                });
                 let read: Vec<&str> =
                     others.flat_map(|r| &r.compiled.manifest.tables).map(|t| t.table.as_str()).collect();
                 // The stream has counted what rules before this one read.
@@ -277,7 +309,7 @@ impl Pipeline {
     ) -> Result<(), Failure> {
         let has_some = cycle.tasks.iter().any(|task| task.lane);
         let Some(run) = self.lane.as_mut().filter(|_| has_some) else { return Ok(()) };
-        let operation = run.lane.operation;
+        let operation = run.operation;
         let Some(work) = self.book.works.iter_mut().find(|w| w.operation == operation) else {
             return Ok(());
         };
@@ -290,7 +322,7 @@ impl Pipeline {
         if run.is_done() {
             return self.end_lane(operation, commit, out);
         }
-        let scope = Scope::Lane(operation);
+        let scope = Scope::Lane(run.lane.number);
         for (n, row) in (0u32..).zip(std::mem::take(&mut cycle.lane_rows)) {
             let key = scope.ledger_key(&Place { commit: commit.id, index: n }.key());
             commit.rows.push((Table::Ledger, key, Some(row)));
@@ -314,17 +346,30 @@ impl Pipeline {
             return Ok(());
         };
         let Some(backfill) = work.backfill.take() else { return Ok(()) };
-        commit.rows.push((Table::Meta, work_key(operation), serde_json::to_vec(work).ok()));
         let registry = &mut self.book.registry;
-        registry.filled(backfill.namespace);
-        for operation in registry.operations.iter_mut().filter(|o| o.id == operation) {
+        let lane = match &backfill.gap {
+            Some(gap) => {
+                let rule = registry.namespace_of(backfill.namespace).map(|n| n.rule.clone());
+                let next = rule.and_then(|rule| registry.filled_gap(&rule));
+                work.backfill = next.map(|gap| Backfill::of_gap(backfill.namespace, gap, backfill.read));
+                gap.lane
+            }
+            None => {
+                registry.filled(backfill.namespace);
+                operation
+            }
+        };
+        commit.rows.push((Table::Meta, work_key(operation), serde_json::to_vec(work).ok()));
+        let ended = work.backfill.is_none();
+        for operation in registry.operations.iter_mut().filter(|o| o.id == operation && ended) {
             operation.read = Some(backfill.read);
         }
         commit.rows.push((Table::Meta, META_KEY.to_vec(), Some(registry.to_bytes())));
-        commit.rows.extend(lane_rows(&self.view, operation)?);
+        commit.rows.extend(lane_rows(&self.view, lane)?);
         let program = self.program.with(registry, None);
         let lost = || Failure::Internal("a filled namespace has no code".into());
         self.program = Arc::new(program.ok_or_else(lost)?);
+        self.book.look_again();
         self.next_lane()?;
         self.tell_workers(&[], out);
         Ok(())
@@ -340,13 +385,13 @@ impl Pipeline {
     }
 }
 
-/// What removes the ids of lanes whose operation is not under way any more: a start has given it up.
+/// What removes the ids of lanes that nobody needs any more: a start has given them up.
 pub(super) fn left_lanes(view: &View, registry: &Registry) -> Result<Vec<Row>, Failure> {
-    let running: Vec<u64> = registry.running().map(|o| o.id).collect();
+    let needed = registry.lanes();
     let mut rows = Vec::new();
     let end = LANES.iter().copied().take(LANES.len() - 1).chain([b'/' + 1]).collect::<Vec<u8>>();
     view.rows(Table::Ledger, LANES, Some(&end), &mut |key, _| {
-        if Scope::lane_of(key).is_none_or(|operation| !running.contains(&operation)) {
+        if Scope::lane_of(key).is_none_or(|lane| !needed.contains(&lane)) {
             rows.push((Table::Ledger, key.to_vec(), None));
         }
         true
@@ -354,9 +399,9 @@ pub(super) fn left_lanes(view: &View, registry: &Registry) -> Result<Vec<Row>, F
     Ok(rows)
 }
 
-/// What removes the ids of an operation's lane.
-pub fn lane_rows(view: &View, operation: u64) -> Result<Vec<Row>, Failure> {
-    let scope = Scope::Lane(operation);
+/// What removes the ids of a lane.
+pub fn lane_rows(view: &View, lane: u64) -> Result<Vec<Row>, Failure> {
+    let scope = Scope::Lane(lane);
     let mut rows = Vec::new();
     view.rows(Table::Ledger, &scope.ledger(), Some(&scope.ledger_end()), &mut |key, _| {
         rows.push((Table::Ledger, key.to_vec(), None));

@@ -48,10 +48,10 @@ pub enum Message {
     },
     /// Source → pipeline.
     Block(Block),
-    /// Pipeline → source: read again what was read before, for the lane of operation `operation`.
+    /// Pipeline → source: read again what was read before, for lane `lane`.
     ReadAgain {
-        /// The operation.
-        operation: u64,
+        /// Its number.
+        lane: u64,
         /// Partition.
         partition: usize,
         /// From this position.
@@ -63,8 +63,8 @@ pub enum Message {
     },
     /// Source → pipeline.
     BlockAgain {
-        /// The operation.
-        operation: u64,
+        /// Number of the lane.
+        lane: u64,
         /// Partition.
         partition: usize,
         /// The block, or what stands in the way.

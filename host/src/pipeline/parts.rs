@@ -27,9 +27,9 @@ impl Actor for Reader {
                     Err(error) => Message::Failed(Box::new(error.into())),
                 }
             }
-            Message::ReadAgain { operation, partition, offset, bytes_max, until } => {
+            Message::ReadAgain { lane, partition, offset, bytes_max, until } => {
                 let block = self.0.read_again(partition, offset, (bytes_max, until));
-                Message::BlockAgain { operation, partition, block }
+                Message::BlockAgain { lane, partition, block }
             }
             _ => return,
         };

@@ -19,6 +19,8 @@ pub struct Program {
     pub partitions: Vec<usize>,
     /// Rules that run.
     pub rules: Vec<LiveRule>,
+    /// Rules that stand still; nothing feeds them.
+    pub stopped: Vec<LiveRule>,
     /// Entities, by their number.
     pub entities: Vec<Layout>,
     /// Most entries of a counted set.
@@ -39,16 +41,46 @@ impl Program {
     /// new to the program. `None` = one has no code.
     #[must_use]
     pub fn with(&self, registry: &Registry, code: Option<&Code>) -> Option<Self> {
-        let names: BTreeSet<&str> = self.rules.iter().map(|r| r.name.as_str()).collect();
-        let mut rules = Vec::new();
+        let all = || self.rules.iter().chain(&self.stopped);
+        let names: BTreeSet<&str> = all().map(|r| r.name.as_str()).collect();
+        let (mut rules, mut stopped) = (Vec::new(), Vec::new());
         for namespace in registry.namespaces.iter().filter(|n| names.contains(n.rule.as_str())) {
-            let known = self.rules.iter().find(|r| r.namespace == namespace.space).cloned();
+            let known = all().find(|r| r.namespace == namespace.space).cloned();
             let mut rule = known.or_else(|| code.and_then(|code| LiveRule::new(namespace, code)))?;
             rule.take_generations(registry, code)?;
-            rules.push(rule);
+            if registry.is_stopped(&rule.name) { &mut stopped } else { &mut rules }.push(rule);
         }
         rules.sort_by(|a, b| (&a.name, a.namespace).cmp(&(&b.name, b.namespace)));
-        Some(Self { rules, ..self.clone() }.bound(registry.entities.iter().map(|e| e.name.as_str())))
+        Some(Self { rules, stopped, ..self.clone() }.bound(registry.entities.iter().map(|e| e.name.as_str())))
+    }
+
+    /// The same without the rules that stand still, and without labels of those that lack something.
+    #[must_use]
+    pub fn awake(mut self, registry: &Registry) -> Self {
+        let (stopped, mut rules): (Vec<_>, Vec<_>) =
+            self.rules.into_iter().partition(|r| registry.is_stopped(&r.name));
+        for rule in rules.iter_mut().filter(|r| registry.lacks(&r.name)) {
+            rule.filling.append(&mut rule.generations);
+        }
+        (self.rules, self.stopped) = (rules, stopped);
+        self.bound(registry.entities.iter().map(|e| e.name.as_str()))
+    }
+
+    /// What runs for rule `rule` alone, into the same buffers, without labels. `None` = it does not run.
+    #[must_use]
+    pub fn of_rule(&self, rule: &str) -> Option<Self> {
+        let mut rules: Vec<_> = self.rules.iter().filter(|r| r.name == rule).cloned().collect();
+        rules.iter_mut().for_each(|rule| rule.generations.clear());
+        let mut program = Self { rules, ..self.clone() };
+        program.bind_tables();
+        (!program.rules.is_empty()).then_some(program)
+    }
+
+    /// Numbers of the label generations that wait until their sums are whole.
+    #[must_use]
+    pub fn parked(&self) -> BTreeSet<u32> {
+        let stopped = self.stopped.iter().flat_map(|r| r.generations.iter().chain(&r.filling));
+        stopped.chain(self.rules.iter().flat_map(|r| &r.filling)).map(|g| g.space).collect()
     }
 
     /// What runs for namespace `space` alone: its rule's tables and columns, into the same buffers, without labels.
@@ -194,8 +226,8 @@ pub struct LiveRule {
     pub tables: Vec<Option<TableBinding>>,
     /// Label generations that are kept up to date.
     pub generations: Vec<GenerationRun>,
-    /// The one that is evaluated once the namespace has its history.
-    pub filling: Option<GenerationRun>,
+    /// Those that are evaluated once the namespace has its history, or what it missed.
+    pub filling: Vec<GenerationRun>,
 }
 
 impl LiveRule {
@@ -214,14 +246,14 @@ impl LiveRule {
             targets: Vec::new(),
             tables: Vec::new(),
             generations: Vec::new(),
-            filling: None,
+            filling: Vec::new(),
         })
     }
 
     /// Goes over to the generations that `registry` keeps on the namespace; `None` = one has no code.
     fn take_generations(&mut self, registry: &Registry, code: Option<&Code>) -> Option<()> {
         let mut before = std::mem::take(&mut self.generations);
-        before.extend(self.filling.take());
+        before.append(&mut self.filling);
         let live = registry.live.get(&self.name).copied();
         let run = |g: &Generation| {
             let live = live == Some(g.space);
@@ -230,8 +262,10 @@ impl LiveRule {
             known.or_else(|| code.map(|code| GenerationRun::new(g.space, live, code.clone())))
         };
         for generation in registry.generations.iter().filter(|g| g.namespace == self.namespace) {
-            if generation.state == GenerationState::Filling {
-                self.filling = Some(run(generation)?);
+            let waits = generation.state == GenerationState::Filling
+                || generation.state.is_evaluated() && registry.lacks(&self.name);
+            if waits {
+                self.filling.push(run(generation)?);
             } else if generation.state.is_evaluated() {
                 self.generations.push(run(generation)?);
             }
@@ -242,7 +276,7 @@ impl LiveRule {
     /// Consumers read its labels, or it has none at all.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        self.filling.is_none()
+        self.filling.is_empty()
             && (self.generations.is_empty() || self.generations.iter().any(|generation| generation.live))
     }
 }

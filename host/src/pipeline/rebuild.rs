@@ -39,7 +39,9 @@ pub fn build(inputs: Inputs, rule: &str) -> Result<Option<(Pipeline, Parts, Shar
     let loaded = rules.into_iter().find(|r| r.name == rule);
     let loaded = loaded.ok_or_else(|| SetupError::NoSuchRule(rule.to_owned()))?;
     let mut registry = stored_registry(&view)?;
-    if registry.namespace(rule).is_some_and(|n| n.namespace_id == loaded.namespace_id) {
+    if registry.namespace(rule).is_some_and(|n| n.namespace_id == loaded.namespace_id)
+        && !registry.pauses.contains_key(rule)
+    {
         return Ok(None); // attached by an earlier start
     }
     let (view, rebuild) = begin(&mut writer, &view, &mut registry, &loaded, &positions)?;
@@ -107,6 +109,7 @@ fn attach(
     let rule = rebuild.namespace.rule.clone();
     // The configured file was asked for: it decides again.
     let mut attached = Attached::new(registry);
+    attached.registry.pauses.remove(&rule); // its new sums lack nothing
     stored::give_back(&mut attached, &rule)?;
     let Attached { mut registry, dropped, .. } = attached;
     let old =

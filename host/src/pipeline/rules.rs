@@ -115,6 +115,14 @@ pub enum RulesError {
         /// Rule.
         rule: String,
     },
+    /// The configuration cannot decide on a rule that stands still.
+    #[error(
+        "rule {rule} is paused, or has not caught up yet; start once with manage = \"state\" and `retag rule resume {rule}`"
+    )]
+    StillPaused {
+        /// Rule.
+        rule: String,
+    },
     /// The state lacks a file that it needs.
     #[error("state-corrupt: rule {rule}: the state does not hold its file {file}; restore it from a backup")]
     FileGone {
@@ -530,6 +538,7 @@ fn detach(rules: &[Loaded], options: &Options, attached: &mut Attached) -> Resul
             }
             return Err(RulesError::Missing { rule: name });
         }
+        attached.registry.pauses.remove(&name);
         stored::give_back(attached, &name)?;
         // Its sums go at once; its labels by a sweep, so that everyone is told.
         let registry = &mut attached.registry;
@@ -570,7 +579,7 @@ impl Loaded {
             targets: Vec::new(),
             tables: Vec::new(),
             generations,
-            filling: None,
+            filling: Vec::new(),
         }
     }
 

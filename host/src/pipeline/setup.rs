@@ -20,8 +20,9 @@ use super::worker::Worker;
 use crate::aggregate::SET_ENTRIES_MAX;
 use crate::config::{Config, Deliver, History, Manage, SinkConfig, SourceConfig};
 use crate::decode::Format;
+use crate::label::outbox::Place;
 use crate::registry::command::Audience;
-use crate::registry::{META_KEY, Registry};
+use crate::registry::{Gap, META_KEY, Registry};
 use crate::sink::{Sink, SinkError, ndjson::Ndjson, table::Table as TableSink};
 use crate::source::files::{Files, discover};
 use crate::source::{Source, SourceError};
@@ -241,7 +242,8 @@ pub fn build(inputs: Inputs, options: &Options) -> Result<(Pipeline, Parts, Shar
     forms::settle_first(&mut sources, &mut positions)?;
     let sweep = next_sweep(&view, &attached)?;
     let view = begin(&mut writer, &view, &positions, (&attached, sweep.as_ref()))?;
-    let program = program(&sources, &positions, attached);
+    let registry = attached.registry.clone();
+    let program = program(&sources, &positions, attached).awake(&registry);
     let program = Arc::new(Program { set_entries_max: settings.set_entries_max, ..program });
     let ledger = Arc::new(load_ledger(&view, Scope::Live)?);
     let names: Vec<String> = sinks.iter().map(|s| s.name.clone()).collect();
@@ -388,7 +390,7 @@ fn next_sweep(view: &View, attached: &Attached) -> Result<Option<Sweep>, SetupEr
         let same = |pair: &&Pair| attached.pairs.iter().any(|p| p.new.space == pair.new.space);
         let mut changes = sweep.pairs.iter().filter(|pair| pair.new.space != NO_SPACE);
         let kept = match sweep.stage {
-            Stage::Evaluate | Stage::Announce => {
+            Stage::Evaluate | Stage::Announce | Stage::Renew => {
                 changes.clone().count() == attached.pairs.len() && changes.all(|pair| same(&pair))
             }
             // Flipped already: what differs must be told before anything else changes.
@@ -408,14 +410,35 @@ fn next_sweep(view: &View, attached: &Attached) -> Result<Option<Sweep>, SetupEr
 
 /// Loads all ids of all commits.
 pub(super) fn load_ledger(view: &View, scope: Scope) -> Result<Ledger, SetupError> {
-    let logs_key = scope.ledger_key(LOGS);
-    let logs = match view.row(Table::Ledger, &logs_key)? {
-        Some(bytes) => LogTable::decode(&bytes).map_err(|_| SetupError::Damaged("the table of id logs"))?,
-        None => LogTable::default(),
-    };
     let mut ids: Vec<Id> = Vec::new();
-    let mut damaged = false;
-    view.rows(Table::Ledger, &scope.ledger(), Some(&scope.ledger_end()), &mut |key, row| {
+    load_ids(view, scope, &scope.ledger_end(), &mut ids)?;
+    Ok(Ledger::new(load_logs(view, scope)?.unwrap_or_default(), ids))
+}
+
+/// Loads what the lane of a gap knows: the stream's ids up to the pause, and those that the lane has met. Logs have the
+/// numbers of the stream's table; those that only the lane meets come behind them.
+pub(super) fn load_gap_ledger(view: &View, gap: &Gap) -> Result<Ledger, SetupError> {
+    let (scope, mut ids) = (Scope::Lane(gap.lane), Vec::new());
+    let behind = Scope::Live.ledger_key(&Place { commit: gap.commit.saturating_add(1), index: 0 }.key());
+    load_ids(view, Scope::Live, &behind, &mut ids)?;
+    load_ids(view, scope, &scope.ledger_end(), &mut ids)?;
+    let logs = match load_logs(view, scope)? {
+        Some(logs) => logs,
+        None => load_logs(view, Scope::Live)?.unwrap_or_default(),
+    };
+    Ok(Ledger::new(logs, ids))
+}
+
+fn load_logs(view: &View, scope: Scope) -> Result<Option<LogTable>, SetupError> {
+    let bytes = view.row(Table::Ledger, &scope.ledger_key(LOGS))?;
+    let decode = |bytes: Vec<u8>| LogTable::decode(&bytes);
+    bytes.map(decode).transpose().map_err(|_| SetupError::Damaged("the table of id logs"))
+}
+
+/// Reads the ids of the commits whose keys lie before `end`.
+fn load_ids(view: &View, scope: Scope, end: &[u8], ids: &mut Vec<Id>) -> Result<(), SetupError> {
+    let (logs_key, mut damaged) = (scope.ledger_key(LOGS), false);
+    view.rows(Table::Ledger, &scope.ledger(), Some(end), &mut |key, row| {
         if key != logs_key {
             match decode_ids(row) {
                 Ok(mut read) => ids.append(&mut read),
@@ -424,7 +447,7 @@ pub(super) fn load_ledger(view: &View, scope: Scope) -> Result<Ledger, SetupErro
         }
         !damaged
     })?;
-    if damaged { Err(SetupError::Damaged("a ledger row")) } else { Ok(Ledger::new(logs, ids)) }
+    if damaged { Err(SetupError::Damaged("a ledger row")) } else { Ok(()) }
 }
 
 fn open_sink(config: &Config, name: &str, sink: &SinkConfig) -> Result<Box<dyn Sink>, SetupError> {
@@ -448,6 +471,7 @@ pub(super) fn program(inputs: &[SourceInput], positions: &Positions, attached: A
         sources: inputs.iter().map(source).collect(),
         partitions: positions.partitions.iter().map(|(p, _)| number(&p.source)).collect(),
         rules: attached.rules,
+        stopped: Vec::new(),
         entities: Vec::new(),
         set_entries_max: SET_ENTRIES_MAX,
     }

@@ -17,7 +17,7 @@ use super::message::{Address, Envelope, Message};
 use super::shard::{ShardOutput, ShardTask};
 use super::worker::{Applied, ApplyTask};
 use crate::label::Cause;
-use crate::registry::revision::{Operation, OperationKind, OperationState};
+use crate::registry::revision::{HistoryRead, Operation, OperationKind, OperationState};
 use crate::registry::{Generation, GenerationState, META_KEY, Registry};
 use crate::state::{SHARDS, Table, View};
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,8 @@ pub enum Stage {
     Tell,
     /// Tell what differs to those that are not marked as told; the old generation stays.
     Announce,
+    /// Set the labels of generations anew whose namespace has caught up; what the live one changes is told.
+    Renew,
 }
 
 /// A generation and the one that it replaces.
@@ -152,7 +154,7 @@ impl Sweep {
                 self.done.fill(false);
                 (Some(self), Vec::new(), true)
             }
-            Stage::Tell | Stage::Announce => {
+            Stage::Tell | Stage::Announce | Stage::Renew => {
                 let old = self.pairs.iter().map(|p| p.old.space);
                 (None, old.filter(|space| *space != NO_SPACE).collect(), true)
             }
@@ -187,6 +189,9 @@ impl Work {
         let new = registry.generation(operation.new)?.clone();
         let old = registry.generation(operation.old)?.clone();
         let (entity, _) = registry.entity_of(new.namespace)?;
+        if operation.kind == OperationKind::Resume {
+            return Some(Self::resume(registry, operation, (entity, new)));
+        }
         let mut sweep = Sweep::new(vec![Pair { entity, old, new, cause: operation.cause }]);
         if operation.kind == OperationKind::Tell {
             sweep.stage = Stage::Announce;
@@ -199,6 +204,20 @@ impl Work {
             ..Backfill::default()
         });
         Some(Self { operation: operation.id, keys: 0, backfill, sweep })
+    }
+
+    /// What catches up with what a rule missed: all its labels are evaluated again.
+    fn resume(registry: &Registry, operation: &Operation, (entity, live): (u16, Generation)) -> Self {
+        let gap = registry.pauses.get(&operation.rule).and_then(|pause| pause.gaps.first());
+        let backfill = gap.map(|gap| Backfill::of_gap(live.namespace, gap.clone(), HistoryRead::default()));
+        let of = registry.generations.iter().filter(|g| g.rule == operation.rule && g.state.is_evaluated());
+        let pair = |g: &Generation| {
+            let (old, new) = (g.clone(), g.clone());
+            Pair { entity, old, new, cause: operation.cause }
+        };
+        let mut sweep = Sweep::new(of.map(pair).collect());
+        sweep.stage = Stage::Renew;
+        Self { operation: operation.id, keys: 0, backfill, sweep }
     }
 
     /// The operations that `registry` says are under way: those of `works`, and new ones.
@@ -217,7 +236,7 @@ impl Work {
     }
 
     /// The operations under way that a view holds.
-    pub(super) fn stored(view: &View, registry: &Registry) -> Result<Vec<Self>, Failure> {
+    pub fn stored(view: &View, registry: &Registry) -> Result<Vec<Self>, Failure> {
         let mut works = Vec::new();
         for operation in registry.running() {
             let Some(bytes) = view.row(Table::Meta, &work_key(operation.id))? else { continue };
@@ -270,7 +289,8 @@ impl Pipeline {
     /// Operations wait for their next slice.
     pub(super) fn wants_slice(&self) -> bool {
         let first = self.slice_work();
-        let full = first.is_some_and(|w| w.sweep.stage == Stage::Announce) && self.book.outbox.is_full();
+        let tells = |w: &Work| matches!(w.sweep.stage, Stage::Announce | Stage::Renew);
+        let full = first.is_some_and(tells) && self.book.outbox.is_full();
         first.is_some() && !full && self.stopping.is_none() && self.commands.is_empty()
     }
 
@@ -340,6 +360,7 @@ impl Pipeline {
             if let (Stage::Evaluate, Some(pair)) = (ended.sweep.stage, ended.sweep.pairs.first()) {
                 set_state(registry, pair.new.space, GenerationState::Ready);
             }
+            registry.pauses.retain(|_, pause| pause.operation != Some(ended.operation));
             registry.end_operation(ended.operation, OperationState::Done, (slice.commit.1, ended.keys));
             commit.rows.push((Table::Meta, META_KEY.to_vec(), Some(registry.to_bytes())));
             commit.rows.push((Table::Meta, key, None));

@@ -263,12 +263,12 @@ impl Worker {
         self.live.replace(program)?;
         self.lane = match (self.lane.take(), lane) {
             (_, None) => None,
-            (Some((operation, mut track)), Some(lane)) if operation == lane.operation => {
+            (Some((number, mut track)), Some(lane)) if number == lane.number => {
                 track.replace(lane.program.clone())?;
-                Some((operation, track))
+                Some((number, track))
             }
             (_, Some(lane)) => {
-                Some((lane.operation, Track::new(lane.program.clone(), lane.ledger.clone(), true)?))
+                Some((lane.number, Track::new(lane.program.clone(), lane.ledger.clone(), true)?))
             }
         };
         self.shards.values_mut().for_each(|shard| shard.forget_spaces(dropped));

@@ -14,6 +14,7 @@ use super::{Generation, GenerationState, META_KEY, Registry, Retained};
 use crate::config::Deliver;
 use crate::label::{Cause, SWITCH, Transition};
 use crate::state::View;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Revisions of one rule.
@@ -65,6 +66,22 @@ pub enum Command {
         /// Revision.
         revision: u32,
     },
+    /// Stop feeding a rule's namespaces; its labels stay.
+    Pause {
+        /// Rule.
+        rule: String,
+        /// Who, as status shows it.
+        by: String,
+        /// Why, as status shows it.
+        why: String,
+        /// The host itself: it waits for nothing.
+        forced: bool,
+    },
+    /// Feed them again, and read what they missed.
+    Resume {
+        /// Rule.
+        rule: String,
+    },
     /// Drop a replaced generation whose grace is over.
     Retire {
         /// Rule.
@@ -106,6 +123,8 @@ pub struct Facts<'a> {
     pub audience: Audience,
     /// How far every partition is applied as of that view.
     pub positions: &'a [u64],
+    /// How far the lanes of operations that catch up are, by operation.
+    pub reached: &'a BTreeMap<u64, Vec<u64>>,
     /// Sources that do not hold their whole history.
     pub incomplete: &'a [String],
 }
@@ -184,6 +203,8 @@ impl Command {
             Self::Activate { .. } => "activate",
             Self::Rollback { .. } => "rollback",
             Self::Cancel { .. } => "cancel",
+            Self::Pause { .. } => "pause",
+            Self::Resume { .. } => "resume",
             Self::Retire { .. } => "retire",
             Self::GiveUp { .. } => "give up",
         }
@@ -199,6 +220,8 @@ impl Command {
             | Self::Activate { rule, .. }
             | Self::Rollback { rule }
             | Self::Cancel { rule, .. }
+            | Self::Pause { rule, .. }
+            | Self::Resume { rule }
             | Self::Retire { rule, .. }
             | Self::GiveUp { rule, .. } => rule,
         }
@@ -267,6 +290,7 @@ impl Registry {
                 }
             }
             Command::Params(revision) => {
+                self.is_awake(&revision.rule)?;
                 self.keep(revision, facts.now, &mut effect)?;
                 effect.done.changed = true;
                 self.prepare(&revision.rule, effect.done.revision, facts, &mut effect)?;
@@ -291,6 +315,10 @@ impl Registry {
                 self.switch(&new, Some(Cause::Rollback), facts, &mut effect)?;
             }
             Command::Cancel { rule, revision } => self.cancel(rule, *revision, facts, &mut effect)?,
+            Command::Pause { rule, by, why, forced } => {
+                self.pause(rule, (by, why, *forced), facts, &mut effect)?;
+            }
+            Command::Resume { rule } => self.resume(rule, facts, &mut effect)?,
             Command::Retire { space, .. } => self.retire(*space, facts, &mut effect),
             Command::GiveUp { space, why, .. } => self.give_up(*space, why, facts, &mut effect),
         }
@@ -424,6 +452,7 @@ impl Registry {
         facts: &Facts<'_>,
         effect: &mut Effect,
     ) -> Result<(), Refusal> {
+        self.is_awake(&new.rule)?;
         let Some(old) = self.live(&new.rule).cloned() else {
             return Err(Refusal::UnknownRule(new.rule.clone()));
         };
@@ -502,6 +531,7 @@ pub(super) fn busy(operation: &Operation) -> Refusal {
     let what = match operation.kind {
         OperationKind::Prepare => format!("preparing {}@{}", operation.rule, operation.revision),
         OperationKind::Tell => format!("telling the switch to {}@{}", operation.rule, operation.revision),
+        OperationKind::Resume => format!("catching up with what {} missed", operation.rule),
     };
     Refusal::UnderWay { rule: operation.rule.clone(), operation: operation.id, what }
 }

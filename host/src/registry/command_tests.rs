@@ -1,6 +1,10 @@
 //! Commands on a registry with one rule, without an engine.
 
 use super::*;
+
+#[path = "pause_tests.rs"]
+mod pauses;
+
 use crate::registry::LabelNames;
 use crate::registry::revision::Release;
 use crate::registry::{KeyType, Namespace};
@@ -47,6 +51,7 @@ struct World {
     commit: u64,
     positions: Vec<u64>,
     incomplete: Vec<String>,
+    reached: BTreeMap<u64, Vec<u64>>,
 }
 
 impl World {
@@ -80,7 +85,8 @@ impl World {
         });
         registry.live.insert("payer".into(), live);
         let (_, view) = StateWriter::open(Arc::new(MemStore::new())).unwrap();
-        Self { registry, view, now: 0, commit: 1, positions: vec![7, 0], incomplete: Vec::new() }
+        let (positions, reached) = (vec![7, 0], BTreeMap::new());
+        Self { registry, view, now: 0, commit: 1, positions, incomplete: Vec::new(), reached }
     }
 
     fn ask(&mut self, command: Command) -> Result<Effect, Refusal> {
@@ -98,6 +104,7 @@ impl World {
             grace_us: HOUR,
             audience: Audience { each_key: true, summary: true },
             positions: &self.positions,
+            reached: &self.reached,
             incomplete: &self.incomplete,
         };
         let seen = seen.map(|tags| tags.iter().map(|tag| (*tag).to_owned()).collect());

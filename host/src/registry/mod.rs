@@ -7,6 +7,7 @@
 pub mod command;
 pub mod diff;
 pub mod key;
+pub mod pause;
 pub mod plan;
 mod prepare;
 pub mod preview;
@@ -14,6 +15,7 @@ mod refusal;
 pub mod revision;
 
 pub use key::KeyType;
+pub use pause::{Gap, Pause};
 pub use prepare::GENERATIONS_MAX;
 pub use refusal::Refusal;
 pub use revision::{Operation, Revision, Switch};
@@ -178,6 +180,9 @@ pub struct Registry {
     /// Rules that commands have taken over: their configured files are compared, no longer applied.
     #[serde(default)]
     pub taken_over: BTreeSet<String>,
+    /// Rules that stand still, or catch up with what they missed.
+    #[serde(default)]
+    pub pauses: BTreeMap<String, Pause>,
 }
 
 impl Registry {

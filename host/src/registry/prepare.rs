@@ -26,6 +26,7 @@ impl Registry {
         let Some(live) = self.live(rule).map(|g| g.space) else {
             return Err(Refusal::NeedsHistory { rule: rule.to_owned(), revision: number });
         };
+        self.is_awake(rule)?;
         let under_way = self.running().find(|o| o.rule == rule && o.kind == OperationKind::Prepare);
         if self.generation_of(rule, number).is_some() {
             effect.done.operation = under_way.filter(|o| o.revision == number).map(|o| o.id);
@@ -142,6 +143,23 @@ impl Registry {
         }
     }
 
+    /// Gives up what is prepared for generation `new`.
+    pub(super) fn fail_prepare(&mut self, new: u32, why: &str, facts: &Facts<'_>, effect: &mut Effect) {
+        let namespace = self.generation(new).map(|g| g.namespace);
+        self.end_prepares(new, OperationState::Failed, facts, effect);
+        for operation in self.operations.iter_mut().filter(|o| o.new == new) {
+            if operation.state == OperationState::Failed && operation.failure.is_empty() {
+                why.clone_into(&mut operation.failure);
+            }
+        }
+        self.generations.retain(|g| g.space != new);
+        effect.dropped.push(new);
+        effect.done.operation = None;
+        if let Some(namespace) = namespace {
+            self.drop_unused(namespace, effect);
+        }
+    }
+
     /// A namespace goes with the last label generation that is read from it.
     fn drop_unused(&mut self, namespace: u32, effect: &mut Effect) {
         if !self.generations.iter().any(|g| g.namespace == namespace && g.state.is_kept()) {
@@ -155,7 +173,8 @@ impl Registry {
     pub fn expired(&self, now: i64) -> Option<Command> {
         let over = |g: &&Generation| {
             let due = g.retained.is_some_and(|r| r.until_us <= now);
-            g.state == GenerationState::Retained && due && !self.is_needed(g.space)
+            let awake = !self.pauses.contains_key(&g.rule);
+            g.state == GenerationState::Retained && due && awake && !self.is_needed(g.space)
         };
         let found = self.generations.iter().find(over)?;
         Some(Command::Retire { rule: found.rule.clone(), space: found.space })

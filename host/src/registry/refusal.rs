@@ -93,6 +93,22 @@ pub enum Refusal {
         /// The other rule.
         other: String,
     },
+    /// The rule stands still, or catches up with what it missed.
+    #[error("rule {rule} is paused{}", .operation.map_or_else(String::new, |id| format!(" and catches up: operation {id}")))]
+    Paused {
+        /// Rule.
+        rule: String,
+        /// The operation that catches up.
+        operation: Option<u64>,
+    },
+    /// What a paused rule missed cannot be read any more.
+    #[error("rule {rule} cannot go on where it was paused: {why}")]
+    PositionGone {
+        /// Rule.
+        rule: String,
+        /// What is wrong with the source.
+        why: String,
+    },
     /// No earlier generation is kept.
     #[error("rule {0} has no earlier revision that is still kept")]
     NothingBefore(String),
@@ -174,6 +190,8 @@ impl Refusal {
             Self::HistoryGone { .. } => (409, "history-gone", "A source does not hold its beginning"),
             Self::EntityChanged { .. } => (409, "entity-changed", "Another entity"),
             Self::LabelTaken { .. } => (409, "label-taken", "Label of another rule"),
+            Self::Paused { .. } => (409, "rule-paused", "The rule is paused"),
+            Self::PositionGone { .. } => (409, "position-gone", "A source does not hold what was missed"),
             Self::NothingBefore(_) => (409, "nothing-before", "No earlier revision"),
             Self::NotCancellable { .. } => (409, "not-cancellable", "Nothing to cancel"),
             Self::UnknownPreview { .. } => (404, "unknown-preview", "Unknown preview"),
@@ -208,6 +226,10 @@ impl Refusal {
             Self::HistoryGone { .. } => "bring back what the source held, and prepare again",
             Self::EntityChanged { .. } => "give it another name, and bring it in by the configuration",
             Self::LabelTaken { .. } => "rename the label in one of them",
+            Self::Paused { .. } => "`retag rule resume RULE` lets it go on; wait until it has caught up",
+            Self::PositionGone { .. } => {
+                "bring back what the source held and resume again; or start once with --rebuild RULE, which reads all history"
+            }
             Self::NothingBefore(_) => "activate a revision by its number: `retag rule ls RULE`",
             Self::NotCancellable { .. } => "`retag rule rollback RULE` goes back from a live one",
             Self::UnknownPreview { .. } => "`retag rule preview RULE@N` makes one",

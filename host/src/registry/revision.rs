@@ -137,6 +137,8 @@ pub struct Switch {
 pub enum OperationKind {
     /// Reads the history of new aggregates, where there are any, and evaluates all keys for a label generation.
     Prepare,
+    /// Reads what a paused rule missed, and evaluates all keys for its labels again.
+    Resume,
     /// Tells the sinks what a switch of generations changed.
     Tell,
 }
@@ -338,7 +340,8 @@ impl Registry {
         }
         let of_rule = self.generations.iter().filter(|g| g.rule == rule);
         let kept: Vec<_> = of_rule.map(|g| (g.space, g.retained.map(|r| r.since_us))).collect();
-        let facts = json!([rule, self.live.get(rule), revisions, kept]).to_string();
+        let mut facts = json!([rule, self.live.get(rule), revisions, kept]).to_string();
+        facts.extend(self.pauses.get(rule).map(|pause| format!(" {} {:?}", pause.commit, pause.operation)));
         let hash = Sha256::digest(facts.as_bytes());
         let hex: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         Some(format!("\"{hex}\""))

@@ -35,6 +35,8 @@ pub struct Script {
     /// Switches that were asked for and moved the rule to another namespace.
     pub moved: u64,
     names: Vec<&'static str>,
+    /// It pauses the rule too, and lets it go on.
+    pub pauses: bool,
 }
 
 impl Script {
@@ -70,7 +72,16 @@ impl Script {
             }
         }
         let (done, refused) = (BTreeMap::new(), BTreeMap::new());
-        Self { choices, sides, answers: Vec::new(), done, refused, moved: 0, names: Vec::new() }
+        Self {
+            choices,
+            sides,
+            answers: Vec::new(),
+            done,
+            refused,
+            moved: 0,
+            names: Vec::new(),
+            pauses: false,
+        }
     }
 
     /// A file of rule payer that reads a column of orders that none has.
@@ -112,7 +123,8 @@ impl Script {
         let revision = u32::try_from(1 + random.below(last)).expect("few revisions");
         let chosen = self.choices[random.below(self.choices.len() as u64) as usize].clone();
         let record = Box::new(chosen.revision("script", ""));
-        let (command, code) = match random.below(10) {
+        let choice = if self.pauses { random.below(14) } else { random.below(10) };
+        let (command, code) = match choice {
             0 => (push(&chosen), None),
             1 | 2 => {
                 let stored = registry.revision("payer", revision);
@@ -142,6 +154,11 @@ impl Script {
                 (Command::Activate { rule, revision: revision.unwrap_or(1), bound: None }, None)
             }
             8 => (Command::Rollback { rule }, None),
+            10 => {
+                let forced = random.below(4) == 0;
+                (Command::Pause { rule, by: "script".into(), why: String::new(), forced }, None)
+            }
+            11.. => (Command::Resume { rule }, None),
             _ => (Command::Cancel { rule, revision }, None),
         };
         self.names.push(command.name());

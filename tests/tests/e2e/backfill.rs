@@ -22,20 +22,20 @@ fn push_baskets(folder: &Folder) -> String {
     rule(folder, &["push", "baskets.wasm"])
 }
 
-fn last_operation(folder: &Folder) -> Value {
+pub(crate) fn last_operation(folder: &Folder) -> Value {
     let all = json(folder, &["operations"]);
     all["operations"].as_array().expect("a list").last().cloned().unwrap_or_default()
 }
 
 /// The host holds the directory and answers; asked before, the directory would be held by who asks.
-fn answers(host: &mut Host, folder: &Folder) {
+pub(crate) fn answers(host: &mut Host, folder: &Folder) {
     let pid = host.pid().to_string();
     host.until("its lock", || folder.read("data/lock").contains(&pid).then_some(()));
     host.until("the socket", || folder.retag(&["status"]).status.success().then_some(()));
 }
 
 /// Everything that was written has been read.
-fn caught_up(host: &mut Host, folder: &Folder) {
+pub(crate) fn caught_up(host: &mut Host, folder: &Folder) {
     answers(host, folder);
     host.until("the end of the files", || {
         let status = folder.retag(&["status", "-o", "json"]);
@@ -47,7 +47,7 @@ fn caught_up(host: &mut Host, folder: &Folder) {
 }
 
 /// Sums and labels of every revision that is kept, and the sink, are what the model says.
-fn assert_all(folder: &Folder, messages: &[Vec<u8>]) {
+pub(crate) fn assert_all(folder: &Folder, messages: &[Vec<u8>]) {
     let store = FjallStore::open(&folder.path("data/store")).unwrap();
     let view = StateWriter::open(Arc::new(store)).unwrap().1;
     let read = |line: &str| -> (Place, Value) {
@@ -63,14 +63,14 @@ fn assert_all(folder: &Folder, messages: &[Vec<u8>]) {
     assert_kept(&outcome, true, &sides, &[]);
 }
 
-fn export(folder: &Folder) -> Vec<String> {
+pub(crate) fn export(folder: &Folder) -> Vec<String> {
     let out = folder.retag(&["export", "aggregates", "payer", "-o", "csv"]).assert_ok().out;
     let mut lines: Vec<String> = out.lines().map(str::to_owned).collect();
     lines.sort();
     lines
 }
 
-fn expected(messages: &[Vec<u8>], side: MapSide) -> Vec<String> {
+pub(crate) fn expected(messages: &[Vec<u8>], side: MapSide) -> Vec<String> {
     let mut model = Model::new();
     messages.iter().for_each(|message| model.apply(message).expect("a message that the model reads"));
     let csv = retag_tests::model::PayerRow::to_csv(&model.payer_side(side));

@@ -5,6 +5,7 @@ pub mod build;
 pub mod init;
 pub mod inspect;
 pub mod look;
+pub mod pause;
 pub mod release;
 pub mod test;
 
@@ -39,6 +40,10 @@ pub enum Command {
     Rollback(release::RollbackArgs),
     /// Drop a prepared revision that never was live.
     Cancel(release::CancelArgs),
+    /// Let a rule stand still at one place: its labels stay, others go on.
+    Pause(pause::PauseArgs),
+    /// Let a paused rule go on: it reads what it missed beside the stream.
+    Resume(pause::ResumeArgs),
     /// Change parameters.
     #[command(subcommand)]
     Params(release::ParamsCommand),
@@ -71,6 +76,8 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
         Command::Activate(args) => release::activate(args),
         Command::Rollback(args) => release::rollback(args),
         Command::Cancel(args) => release::cancel(args),
+        Command::Pause(args) => pause::pause(args),
+        Command::Resume(args) => pause::resume(args),
         Command::Params(command) => release::params(command),
         Command::Ls(args) => look::ls(args),
         Command::Show(args) => look::show(args),

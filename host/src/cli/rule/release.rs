@@ -173,13 +173,17 @@ impl Session {
         Ok(Self { asker, form: common.output, reason: common.reason.clone() })
     }
 
-    fn post<T: serde::de::DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> anyhow::Result<T> {
+    pub(super) fn post<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Vec<u8>,
+    ) -> anyhow::Result<T> {
         let reason =
             if self.reason.is_empty() { String::new() } else { format!("?reason={}", segment(&self.reason)) };
         self.asker.post(&format!("{path}{reason}"), body)
     }
 
-    fn print<T: Serialize>(&self, answer: &T, lines: &[String]) -> anyhow::Result<()> {
+    pub(super) fn print<T: Serialize>(&self, answer: &T, lines: &[String]) -> anyhow::Result<()> {
         let mut out = Out::new();
         match self.form {
             Form::Table => lines.iter().try_for_each(|line| out.line(line))?,
@@ -189,7 +193,7 @@ impl Session {
     }
 
     /// Waits until an operation has ended.
-    fn wait(&self, id: u64) -> anyhow::Result<OperationAnswer> {
+    pub(super) fn wait(&self, id: u64) -> anyhow::Result<OperationAnswer> {
         let terminal = std::io::stderr().is_terminal();
         for look in 1_u32.. {
             let operation: OperationAnswer = self.asker.read(&format!("/v1/operations/{id}"))?;

@@ -55,7 +55,7 @@ fn restore(engine: &RuleEngine, view: &View, name: &str, attached: &mut Attached
         let entity = registry.entity_of(namespace).map_or(0, |(number, _)| number);
         let rule = runs.entry(namespace).or_insert_with(|| loaded.live((namespace, entity), Vec::new()));
         if generation.state == GenerationState::Filling {
-            rule.filling = Some(run);
+            rule.filling.push(run);
         } else {
             rule.generations.push(run);
         }
@@ -120,6 +120,9 @@ pub fn give_back(attached: &mut Attached, rule: &str) -> Result<(), RulesError> 
         return Ok(());
     }
     let registry = &mut attached.registry;
+    if registry.pauses.contains_key(rule) {
+        return Err(RulesError::StillPaused { rule: rule.to_owned() });
+    }
     if registry.running().any(|o| o.rule == rule && o.kind == OperationKind::Tell) {
         return Err(RulesError::StillTelling { rule: rule.to_owned() });
     }

@@ -2,7 +2,8 @@
 //! forgotten again: it must not fill the memory with keys that nothing touches.
 //!
 //! Evaluate: the new generation's labels are set, nothing is told. Tell: what differs between the old generation and the
-//! new one is told, and the old one's labels go. Announce: the same for those that are not marked as told; the old
+//! new one is told, and the old one's labels go. Renew: labels are set anew and what the live generation changes is told.
+//! Announce: the same for those that are not marked as told; the old
 //! generation stays.
 
 use super::super::sweep::{Pair, Stage, SweepSlice};
@@ -39,7 +40,9 @@ impl Shard {
         }
         for pair in slice.pairs.iter() {
             match slice.stage {
-                Stage::Evaluate => self.evaluate_pair(pair, context, labelers, &mut touched, &mut output)?,
+                Stage::Evaluate | Stage::Renew => {
+                    self.evaluate_pair((pair, slice.stage), context, labelers, &mut touched, &mut output)?
+                }
                 Stage::Tell => self.tell_and_clear(pair, &mut touched, &mut output),
                 Stage::Announce => self.announce(pair, &mut touched, &mut output),
             }
@@ -53,7 +56,7 @@ impl Shard {
 
     fn evaluate_pair(
         &mut self,
-        pair: &Pair,
+        (pair, stage): (&Pair, Stage),
         context: &Context<'_>,
         labelers: &mut [Vec<Labeler>],
         touched: &mut [Touched],
@@ -67,7 +70,7 @@ impl Shard {
                         cause: pair.cause,
                         now: context.now,
                         generation: generation.space,
-                        live: false,
+                        live: generation.live && stage == Stage::Renew,
                         labels: generation.labels,
                         replaces: Some(pair),
                     };

@@ -1,0 +1,70 @@
+//! Routes that let a rule stand still and go on.
+
+use super::error::ApiError;
+use super::reader::Reader;
+use super::release_routes::{Work, accepted, apart};
+use super::role::{Access, Role};
+use super::route::Route;
+use super::routes::{Answer, Named};
+use super::write::Write;
+use crate::registry::Refusal;
+use crate::registry::command::{Command, Done};
+use crate::source::SourceError;
+use crate::source::files::holds;
+use axum::extract::Path;
+
+const OPERATOR: Access = Access::Role(Role::Operator);
+const RULE: (u16, &str) = (404, "unknown-rule");
+const MANAGED: (u16, &str) = (409, "managed-by-config");
+const BUSY: (u16, &str) = (503, "busy");
+const STOPPING: (u16, &str) = (503, "stopping");
+
+/// All of them.
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        Route::post("/v1/rules/{rule}/pause", OPERATOR, pause)
+            .named("pauseRule", "Stops feeding a rule at one commit; its labels stay and read STALE.")
+            .writes()
+            .json::<Done>(200)
+            .refuses(&[RULE, (409, "operation-under-way"), MANAGED, BUSY, STOPPING]),
+        Route::post("/v1/rules/{rule}/resume", OPERATOR, resume)
+            .named("resumeRule", "Feeds a paused rule again, and reads what it missed beside the stream.")
+            .writes()
+            .json::<Done>(200)
+            .json::<Done>(202)
+            .refuses(&[RULE, (409, "position-gone"), MANAGED, BUSY, STOPPING]),
+    ]
+}
+
+async fn pause(wish: Result<Write, ApiError>, path: Named<String>) -> Answer {
+    let (wish, Path(rule)) = (wish?, path?);
+    let work = move |work: Work| {
+        let (by, why) = (work.asker.by.clone(), work.asker.why.clone());
+        work.submit(Command::Pause { rule, by, why, forced: false }, None)
+    };
+    wish.once(&[], |api, asker| async move { accepted(&apart(&api, asker, work).await?) }).await
+}
+
+async fn resume(wish: Result<Write, ApiError>, path: Named<String>) -> Answer {
+    let (wish, Path(rule)) = (wish?, path?);
+    let work = move |work: Work| {
+        check_missed(&work.reader, &rule)?;
+        work.submit(Command::Resume { rule }, None)
+    };
+    wish.once(&[], |api, asker| async move { accepted(&apart(&api, asker, work).await?) }).await
+}
+
+/// Whether the sources still hold what a paused rule missed.
+fn check_missed(reader: &Reader, rule: &str) -> Result<(), ApiError> {
+    if !reader.registry.is_stopped(rule) {
+        return Ok(());
+    }
+    for (partition, position) in &reader.positions.partitions {
+        let gone = |error: SourceError| {
+            let (rule, why) = (rule.to_owned(), error.to_string());
+            Refusal::PositionGone { rule, why }
+        };
+        holds(&reader.about.folder, partition, *position).map_err(gone)?;
+    }
+    Ok(())
+}
