@@ -2,9 +2,10 @@
 
 use super::rebuild::Rebuild;
 use crate::config::{Config, History, SourceConfig};
+use crate::pipeline::swap_times::SwapTimes;
 use crate::state::StateDir;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// The directory and the configuration, as far as answers name them.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +28,8 @@ pub struct About {
     pub rebuild: Option<Arc<Rebuild>>,
     /// Where the configuration says otherwise than what runs, in words.
     pub drift: Vec<String>,
+    /// What swaps took of workers' time, as of the last tick.
+    pub swap_times: Arc<Mutex<SwapTimes>>,
 }
 
 /// A source as configured.
@@ -62,6 +65,7 @@ impl About {
             running,
             rebuild: None,
             drift: Vec::new(),
+            swap_times: Arc::default(),
         }
     }
 

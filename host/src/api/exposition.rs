@@ -4,6 +4,7 @@
 use super::metrics::{BOUNDS, Limit, Metrics};
 use super::rules::DataState;
 use super::status::StatusAnswer;
+use crate::pipeline::swap_times::{self, SwapTimes};
 use crate::registry::GenerationState;
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
@@ -46,9 +47,11 @@ pub(super) fn text(
     time_us: i64,
     http: &Metrics,
     (keys, streams): (usize, usize),
+    swap_times: &SwapTimes,
 ) -> String {
     let mut out = Text(String::new());
     engine(&mut out, status, time_us);
+    swaps(&mut out, swap_times);
     sources(&mut out, status);
     rules(&mut out, status);
     requests(&mut out, http);
@@ -96,6 +99,27 @@ fn engine(out: &mut Text, status: &StatusAnswer, time_us: i64) {
     }
     for (code, n) in codes {
         out.sample("retag_problems_count", &[("code", code)], n);
+    }
+}
+
+fn swaps(out: &mut Text, swap_times: &SwapTimes) {
+    let name = "retag_swap_slice_seconds";
+    out.family(name, "histogram", "Time of a piece of a swap on a worker: sweep, program, lane.");
+    for (part, times) in swap_times.parts() {
+        let mut below = 0;
+        let bounds = swap_times::BOUNDS.iter().map(|(_, bound)| *bound).chain(["+Inf"]);
+        for (bound, n) in bounds.zip(times.counts) {
+            below += n;
+            out.sample("retag_swap_slice_seconds_bucket", &[("part", part), ("le", bound)], below);
+        }
+        let sum = times.sum_us as f64 / 1e6;
+        out.sample("retag_swap_slice_seconds_sum", &[("part", part)], sum);
+        out.sample("retag_swap_slice_seconds_count", &[("part", part)], below);
+    }
+    let name = "retag_swap_slice_max_seconds";
+    out.family(name, "gauge", "The longest piece of a swap on a worker since the start.");
+    for (part, times) in swap_times.parts() {
+        out.sample(name, &[("part", part)], times.max_us as f64 / 1e6);
     }
 }
 

@@ -567,7 +567,9 @@ async fn metrics(State(api): Shared) -> Answer {
     let permit = api.reads.clone().acquire_owned().await;
     let done = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        Ok::<_, ApiError>(exposition::text(&status::of(&reader)?, reader.view.engine_time(), &http, kept))
+        let (status, time_us) = (status::of(&reader)?, reader.view.engine_time());
+        let swap_times = reader.about.swap_times.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok::<_, ApiError>(exposition::text(&status, time_us, &http, kept, &swap_times))
     });
     let text = done.await.map_err(|e| ApiError::Internal(e.to_string()))??;
     Ok(([(header::CONTENT_TYPE, exposition::MEDIA)], text).into_response())

@@ -8,14 +8,15 @@ use crate::config::Config;
 use crate::pipeline::command::Submitter;
 use crate::pipeline::coordinator::Pipeline;
 use crate::pipeline::setup::{self, Engine, Options};
+use crate::pipeline::swap_times::SwapTimes;
 use crate::pipeline::threads::{self, Watch};
 use anyhow::Context;
 use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Arguments.
@@ -78,8 +79,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let bad_before = engine.pipeline.status().bad_images;
     let mut bad = 0;
     let mut said = 0;
+    let swap_times = Arc::<Mutex<SwapTimes>>::default();
+    let shown_times = swap_times.clone();
     let mut show = |pipeline: &Pipeline| {
         progress.show(pipeline);
+        shown_times.lock().unwrap_or_else(PoisonError::into_inner).clone_from(pipeline.swap_times());
         for given_up in pipeline.given_up.iter().skip(said) {
             eprintln!("retag: {given_up}");
             said += 1;
@@ -94,7 +98,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     };
     let watch = Watch { stop: &|| stop.load(Ordering::Relaxed), progress: &mut show };
     let mailbox = channel();
-    let about = About { drift: engine.pipeline.drift.clone(), ..About::new(&config, &engine.dir, true) };
+    let about =
+        About { drift: engine.pipeline.drift.clone(), swap_times, ..About::new(&config, &engine.dir, true) };
     let commands = Commands::running(Submitter::new(mailbox.0.clone()), config.registry.manage);
     let served = Served::start(&config, &engine, about, commands)?;
     let result = threads::run(engine.pipeline, engine.parts, tick, mailbox, watch);

@@ -9,6 +9,7 @@ use super::outbox::{Outbox, places};
 use super::quarantine;
 use super::rows::{self, Cursors, Positions, Scope, Totals};
 use super::shard::ShardOutput;
+use super::swap_times::SwapTimes;
 use super::sweep::{SWEEP, Sweep, Work};
 use super::worker::{Applied, Counters, IdLists};
 use crate::label::outbox::{self, Place};
@@ -50,6 +51,8 @@ pub struct Book {
     pub(super) ids: (IdLists, IdLists),
     /// Nanoseconds by stage.
     pub stage_ns: BTreeMap<&'static str, u64>,
+    /// What swaps took of workers' time.
+    pub(super) swap_times: SwapTimes,
     /// Entries of the quarantine, oldest first.
     pub(super) quarantine: VecDeque<Place>,
     pub(super) outbox: Outbox,
@@ -99,6 +102,7 @@ impl Book {
             sweep: if live { read(view, SWEEP)? } else { None },
             ids: Default::default(),
             stage_ns: BTreeMap::new(),
+            swap_times: SwapTimes::default(),
             quarantine,
             outbox,
             timers: BTreeSet::new(),
@@ -140,6 +144,7 @@ impl Book {
     pub(super) fn applied(&mut self, applied: &Applied, limit: u64) -> Result<(), Failure> {
         self.working.insert(applied.worker, applied.working_bytes);
         applied.stage_ns.iter().for_each(|(stage, ns)| *self.stage_ns.entry(stage).or_default() += ns);
+        self.swap_times.add(&applied.swap_times);
         let used = self.working_bytes();
         if used > limit { Err(Failure::Memory { used, limit }) } else { Ok(()) }
     }

@@ -209,6 +209,7 @@ impl Pipeline {
             "bytes": written.bytes,
             "totals": self.book.totals,
             "working_bytes": self.book.working_bytes(),
+            "swap_us": self.book.swap_times.to_json(),
         })
     }
 

@@ -26,6 +26,7 @@ pub mod rows;
 pub mod rules;
 pub mod setup;
 pub mod shard;
+pub mod swap_times;
 pub mod sweep;
 pub mod threads;
 mod track;

@@ -9,6 +9,7 @@ use super::message::{Actor, Address, Envelope, Message};
 use super::program::{GenerationRun, Program};
 use super::quarantine::BadImage;
 use super::shard::{Buffers, Shard, ShardOutput, ShardTask};
+use super::swap_times::{Part, SwapTimes};
 use super::sweep::Telling;
 use super::track::Track;
 use crate::aggregate::log::Log;
@@ -204,6 +205,8 @@ pub struct Applied {
     pub working_bytes: u64,
     /// Nanoseconds by stage.
     pub stage_ns: BTreeMap<&'static str, u64>,
+    /// What swaps took of this worker's time since its last report.
+    pub swap_times: SwapTimes,
 }
 
 /// A worker.
@@ -217,6 +220,8 @@ pub struct Worker {
     cycle: Published,
     /// By entity.
     buffers: Vec<Buffers>,
+    /// Not reported yet.
+    swap_times: SwapTimes,
 }
 
 impl Worker {
@@ -238,6 +243,7 @@ impl Worker {
             shards: BTreeMap::new(),
             cycle: Published::default(),
             buffers: Vec::new(),
+            swap_times: SwapTimes::default(),
         };
         worker.replace(program, lane, &[])?;
         Ok(worker)
@@ -292,7 +298,11 @@ impl Worker {
             (Some((_, track)), true) => track,
             (None, true) => return Err(Failure::Internal("a block of a lane that is gone".into())),
         };
+        let begin = task.lane.then(clock::moment);
         let report = track.decode(task, &mut self.decoded, &mut self.cycle)?;
+        if let Some(begin) = begin {
+            self.swap_times.note(Part::Lane, begin.elapsed());
+        }
         Ok(BlockReport { worker: self.index, ..report })
     }
 
@@ -309,6 +319,7 @@ impl Worker {
         let mut applied = Applied { worker: self.index, ..Applied::default() };
         for shard_task in task.shards {
             let number = shard_task.shard;
+            let swept = shard_task.sweep.as_ref().map(|_| clock::moment());
             let shard = self.shards.entry(number).or_insert_with(|| Shard::new(number, &task.view));
             let context = super::shard::Context {
                 program: self.live.program(),
@@ -320,7 +331,11 @@ impl Worker {
             };
             let output = shard.apply(shard_task, &context, &mut self.labelers, &mut self.buffers)?;
             applied.shards.push(output);
+            if let Some(begin) = swept {
+                self.swap_times.note(Part::Sweep, begin.elapsed());
+            }
         }
+        applied.swap_times = std::mem::take(&mut self.swap_times);
         applied.working_bytes = self.shards.values().map(Shard::bytes).sum();
         applied.stage_ns.insert("apply", clock::elapsed_ns(begin));
         Ok(applied)
@@ -351,7 +366,9 @@ impl Worker {
             }
             Message::Apply(task) => Message::Applied(Box::new(self.apply(*task)?)),
             Message::Program { program, lane, dropped } => {
+                let begin = clock::moment();
                 self.replace(program, lane.as_ref(), &dropped)?;
+                self.swap_times.note(Part::Program, begin.elapsed());
                 return Ok(None);
             }
             _ => return Ok(None),
