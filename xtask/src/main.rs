@@ -9,6 +9,7 @@ mod demo;
 mod measure;
 mod mutants;
 mod process;
+mod proof;
 mod ready;
 mod test;
 mod tidy;
@@ -26,6 +27,10 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   demo [FILE…]     makes a stream of changes (or takes your Maxwell files), runs the host, checks the result
   bench [--events N] [--users N] [--runs N] [--seed N] [--bar RATIO]
                    the whole host and the hand-written program on one stream, side by side
+  bench swaps [--swaps N] [--rounds N] [--kills N] [--rate N] [--keys N] [--dev] …
+                   rules swapped and killed under a steady stream, everything held against the model
+  bench reads [--reads N] [--seconds N] [--rate N] [--keys N] [--bar-ms N] [--dev] …
+                   labels read in an open loop beside the stream
   mutants [NAME…]  applies one known fault at a time: each must turn a test red
   fuzz [N]         N mutations of real messages (default 1,000,000) through both decoders";
 
@@ -48,7 +53,10 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         "tidy" => tidy::run(),
         "api" => api::run(),
         "demo" => demo::run(rest),
-        "bench" => bench::run(rest),
+        "bench" => match rest.split_first() {
+            Some((name, rest)) if !name.starts_with("--") => proof::run(name, rest),
+            _ => bench::run(rest),
+        },
         "mutants" => mutants::run(rest),
         "fuzz" => test::fuzz(rest),
         other => bail!("unknown command `{other}`\n{USAGE}"),

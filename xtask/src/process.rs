@@ -20,7 +20,12 @@ pub(crate) fn target_dir() -> PathBuf {
 
 /// A program built with `--release`.
 pub(crate) fn release_binary(name: &str) -> PathBuf {
-    target_dir().join("release").join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
+    binary("release", name)
+}
+
+/// A program in the folder of a profile.
+pub(crate) fn binary(profile: &str, name: &str) -> PathBuf {
+    target_dir().join(profile).join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
 }
 
 /// `cargo ARGUMENTS`, to be run in the root.

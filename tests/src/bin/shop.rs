@@ -13,6 +13,7 @@ use retag_tests::shop::{Config, write_files};
 const USAGE: &str = "usage:
   shop make DIR [--events N] [--users N] [--partitions N] [--seed N] [--resend-percent N]
                 [--users-percent N] [--packets-percent N] [--gtid] [--no-ids] [--no-huge-ids]
+                [--register-first N]
       writes DIR/shop.p0.json, …
   shop recompute DIR FILE… [--big-spender-min CENTS]
       reads the files, writes DIR/payer.csv and DIR/red_packet.csv (aggregates) and DIR/labels.csv (rule,label,value,members)";
@@ -39,6 +40,7 @@ fn make(arguments: &[String]) -> Result<()> {
             "--events" => config.events = number()?,
             "--users" => config.users = number()?,
             "--seed" => config.seed = number()?,
+            "--register-first" => config.register_first = number()?,
             "--partitions" => config.partitions = u32::try_from(number()?)?,
             "--resend-percent" => config.resend_percent = u32::try_from(number()?)?,
             "--users-percent" => config.users_percent = u32::try_from(number()?)?,

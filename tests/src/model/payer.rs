@@ -47,14 +47,26 @@ pub enum MapSide {
     /// Orders by their quantity as if it were their state, and themselves as if they were merchants: another map side over
     /// columns that the rule does not read, see [`crate::rule_file::baskets`].
     Baskets,
+    /// As `States`, but only the states from 1 to this one count as paid.
+    StatesUpTo(i64),
+    /// As `Baskets`, but only the quantities from 1 to this one count as paid.
+    BasketsUpTo(i64),
 }
 
 impl MapSide {
     /// What stands for the merchant and for the state of an order.
     fn of(self, order: &OrderRow) -> Option<(i64, i64)> {
         match self {
-            Self::States => order.merchant_id.zip(order.state),
-            Self::Baskets => i64::try_from(order.order_id).ok().zip(order.quantity),
+            Self::States | Self::StatesUpTo(_) => order.merchant_id.zip(order.state),
+            Self::Baskets | Self::BasketsUpTo(_) => i64::try_from(order.order_id).ok().zip(order.quantity),
+        }
+    }
+
+    /// The last state that counts as paid.
+    fn paid_max(self) -> i64 {
+        match self {
+            Self::States | Self::Baskets => 3,
+            Self::StatesUpTo(max) | Self::BasketsUpTo(max) => max,
         }
     }
 }
@@ -72,7 +84,7 @@ pub(super) fn aggregates(
         else {
             continue;
         };
-        if (1..=3).contains(&state) {
+        if (1..=side.paid_max()).contains(&state) {
             let row = rows.entry(user).or_default();
             row.paid_orders += times;
             row.spent += amount * i128::from(times);

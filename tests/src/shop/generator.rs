@@ -179,6 +179,12 @@ impl Generator {
             self.place.file += 1;
         }
         self.rows_left = if self.random.percent(12) { 2 + self.random.below(ROWS_LIMIT - 1) } else { 1 };
+        let to_register = self.config.register_first.min(self.config.users).saturating_sub(self.new_users);
+        if to_register > 0 {
+            self.rows_left = self.rows_left.min(to_register);
+            self.statement = Statement::Register;
+            return;
+        }
         let draw = self.random.below(100);
         let users = u64::from(self.config.users_percent);
         self.statement = if draw < users {

@@ -7,6 +7,7 @@
 //! deletes and returning users, escaped and unicode text, re-sent tails.
 
 mod generator;
+mod live;
 mod maxwell;
 mod order;
 mod packet;
@@ -19,6 +20,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 pub use generator::Generator;
+pub use live::Live;
 
 /// What stream to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub struct Config {
     pub huge_ids: bool,
     /// How many of 100 orders and packets are of the first user, whose orders are all of different merchants.
     pub hot_percent: u32,
+    /// The stream begins with the registrations of so many users.
+    pub register_first: u64,
 }
 
 impl Default for Config {
@@ -61,6 +65,7 @@ impl Default for Config {
             gtid: false,
             huge_ids: true,
             hot_percent: 0,
+            register_first: 0,
         }
     }
 }
