@@ -46,7 +46,10 @@ fn files(path: &Path, into: &mut Vec<PathBuf>) {
         for entry in path.read_dir().unwrap() {
             files(&entry.unwrap().path(), into);
         }
-    } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("command_tests.rs") && !path.ends_with("pause_tests.rs") {
+    } else if path.extension().is_some_and(|e| e == "rs")
+        && !path.ends_with("command_tests.rs")
+        && !path.ends_with("pause_tests.rs")
+    {
         into.push(path.to_owned());
     }
 }

@@ -22,6 +22,8 @@ mod http;
 mod input;
 #[path = "e2e/message.rs"]
 mod message;
+#[path = "e2e/new_rule.rs"]
+mod new_rule;
 #[path = "e2e/pause.rs"]
 mod pause;
 #[path = "e2e/quarantine.rs"]

@@ -5,7 +5,7 @@
 
 use super::error::ApiError;
 use super::reader::{LiveLabel, Reader};
-use crate::registry::{ERROR, Entity, OVERFLOW, PENDING, STATUS_INDEX};
+use crate::registry::{ERROR, Entity, NO_SPACE, OVERFLOW, PENDING, STATUS_INDEX};
 use crate::state::{Members as Bitmap, SHARDS, split_entity_key};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -150,11 +150,11 @@ pub fn sample(
 /// An unknown rule, a cursor of another list, what the store says.
 pub fn held(reader: &Reader, rule: &str, status: &str, page: &Page) -> Result<Members, ApiError> {
     let namespace = reader.namespace(rule)?;
-    let (Some(generation), Some((_, entity))) =
-        (reader.registry.live(rule), reader.registry.entity_of(namespace.space))
-    else {
-        return Err(ApiError::Damaged("the live generation of a rule"));
+    let Some((_, entity)) = reader.registry.entity_of(namespace.space) else {
+        return Err(ApiError::Damaged("the entity of a rule"));
     };
+    // Before a rule is live nothing is held.
+    let space = reader.registry.live(rule).map_or(NO_SPACE, |g| g.space);
     let mark = match status {
         "pending" => PENDING,
         "error" => ERROR,
@@ -164,7 +164,7 @@ pub fn held(reader: &Reader, rule: &str, status: &str, page: &Page) -> Result<Me
             return Err(ApiError::BadRequest(format!("status `{other}`: {expected}")));
         }
     };
-    let marks = Marks { reader, entity, space: generation.space, index: STATUS_INDEX, marks: vec![mark] };
+    let marks = Marks { reader, entity, space, index: STATUS_INDEX, marks: vec![mark] };
     let (members, next) = marks.page(page)?;
     Ok(Members {
         label: format!("{rule}:{status}"),

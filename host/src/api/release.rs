@@ -263,11 +263,10 @@ pub(super) fn preview(
     known(reader, rule, number)?;
     let registry = &reader.registry;
     let not = |what: String| Refusal::NotReady { rule: rule.to_owned(), revision: number, what };
-    let live = registry.live(rule);
-    let new = registry.generation_of(rule, number);
-    let (Some(live), Some(new)) = (live, new) else {
+    let Some(new) = registry.generation_of(rule, number) else {
         return Err(not(format!("is not prepared: `retag rule prepare {rule}@{number}`")).into());
     };
+    let live = &registry.live_before(new);
     if registry.release(rule, number) == Release::Preparing {
         return Err(not("is being prepared: wait until it is ready".to_owned()).into());
     }

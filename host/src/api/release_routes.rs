@@ -44,7 +44,6 @@ const REVISION: (u16, &str) = (404, "unknown-revision");
 const UNDER_WAY: (u16, &str) = (409, "operation-under-way");
 const PAUSED: (u16, &str) = (409, "rule-paused");
 const NOT_READY: (u16, &str) = (409, "not-ready");
-const HISTORY: (u16, &str) = (409, "needs-history");
 const NONE: (u16, &str) = (409, "no-history");
 const GONE: (u16, &str) = (409, "history-gone");
 const ENTITY: (u16, &str) = (409, "entity-changed");
@@ -114,8 +113,8 @@ fn writing() -> Vec<Route> {
             .json::<Done>(200)
             .json::<Done>(202)
             .refuses(&[
-                RULE, REVISION, UNDER_WAY, PAUSED, HISTORY, NONE, GONE, ENTITY, TAKEN, TOO_MANY, MANAGED,
-                REFUSED, BUSY, STOPPING,
+                RULE, REVISION, UNDER_WAY, PAUSED, NONE, GONE, ENTITY, TAKEN, TOO_MANY, MANAGED, REFUSED,
+                BUSY, STOPPING,
             ]),
         Route::post("/v1/rules/{rule}/revisions/{revision}/cancel", DEPLOYER, cancel)
             .named("cancelRevision", "Drops what was prepared and never live.")
@@ -126,7 +125,7 @@ fn writing() -> Vec<Route> {
             .named("previewRevision", "Per label and value how many keys would enter, leave and stay.")
             .writes()
             .json::<PreviewAnswer>(200)
-            .refuses(&[RULE, REVISION, NOT_READY, HISTORY, MANAGED, BUSY, STOPPING]),
+            .refuses(&[RULE, REVISION, NOT_READY, MANAGED, BUSY, STOPPING]),
         Route::post("/v1/rules/{rule}/revisions/{revision}/activate", DEPLOYER, activate)
             .named("activateRevision", "Makes a revision live in one commit; never waits.")
             .writes()
@@ -140,7 +139,6 @@ fn writing() -> Vec<Route> {
                 UNDER_WAY,
                 PAUSED,
                 NOT_READY,
-                HISTORY,
                 TAKEN,
                 (409, "preview-moved"),
                 MANAGED,

@@ -42,7 +42,8 @@ impl Program {
     #[must_use]
     pub fn with(&self, registry: &Registry, code: Option<&Code>) -> Option<Self> {
         let all = || self.rules.iter().chain(&self.stopped);
-        let names: BTreeSet<&str> = all().map(|r| r.name.as_str()).collect();
+        let new = code.map(|code| code.compiled.manifest.name.as_str());
+        let names: BTreeSet<&str> = all().map(|r| r.name.as_str()).chain(new).collect();
         let (mut rules, mut stopped) = (Vec::new(), Vec::new());
         for namespace in registry.namespaces.iter().filter(|n| names.contains(n.rule.as_str())) {
             let known = all().find(|r| r.namespace == namespace.space).cloned();

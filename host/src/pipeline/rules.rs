@@ -8,12 +8,14 @@
 use super::program::{Code, GenerationRun, LiveRule};
 use super::rows::Positions;
 use super::setup::Options;
-use super::sweep::{NO_SPACE, Pair};
+use super::sweep::Pair;
 use crate::aggregate::{Aggregate, AggregateError};
 use crate::config::{Config, Manage};
 use crate::label::Cause;
 use crate::registry::revision::{Report, file_key};
-use crate::registry::{Generation, GenerationState, KeyType, LabelNames, Namespace, Registry, Revision};
+use crate::registry::{
+    Generation, GenerationState, KeyType, LabelNames, NO_SPACE, Namespace, Registry, Revision,
+};
 use crate::rule::{CompiledRule, Limits, Manifest, ParamValues, RuleEngine, RuleError, RuleFile};
 use crate::state::{StoreError, View};
 use serde_json::Value;
@@ -88,8 +90,8 @@ pub enum RulesError {
     #[error(
         "needs-history: rule {rule} {what}, but this state has read its sources already and the rule's sums would lack \
          everything before\n  namespace in the state: {stored}\n  namespace of the file: {file}\n\
-         start once with --rebuild {rule} to read its history from the start of the sources, or put the earlier file \
-         back"
+         start once with --rebuild {rule} to read its history from the start of the sources, or put back what was configured \
+         before, start, and bring it in while the host runs: `retag rule push FILE`, `retag rule prepare {rule}@N`"
     )]
     NeedsHistory {
         /// Rule.
@@ -450,7 +452,7 @@ fn settle_generation(attached: &mut Attached, loaded: &Loaded, namespace: u32, f
             new_generation(registry, loaded, namespace, params)
         }
     };
-    let old = live.unwrap_or_else(|| nothing(&loaded.name, namespace));
+    let old = live.unwrap_or_else(|| Generation::nothing(&loaded.name, namespace));
     let cause = match &old {
         old if old.namespace != namespace || old.space == NO_SPACE => Cause::Backfill,
         old if old.label_id == loaded.label_id => Cause::Params,
@@ -461,23 +463,6 @@ fn settle_generation(attached: &mut Attached, loaded: &Loaded, namespace: u32, f
         attached.pairs.push(Pair { entity, old, new: new.clone(), cause });
     }
     space
-}
-
-/// The generation that a rule without labels so far comes from: no labels, number 0, which nothing has.
-fn nothing(rule: &str, namespace: u32) -> Generation {
-    Generation {
-        space: NO_SPACE,
-        rule: rule.to_owned(),
-        namespace,
-        revision: 0,
-        label_id: String::new(),
-        params: BTreeMap::new(),
-        labels: Vec::new(),
-        state: GenerationState::Retiring,
-        file: String::new(),
-        given: BTreeMap::new(),
-        retained: None,
-    }
 }
 
 /// Attaches a namespace for the rule under a new number.
@@ -545,7 +530,12 @@ fn detach(rules: &[Loaded], options: &Options, attached: &mut Attached) -> Resul
         let namespace = registry.namespace(&name).map_or(NO_SPACE, |n| n.space);
         let entity = registry.entity_of(namespace).map_or(0, |(number, _)| number);
         if let Some(old) = registry.live(&name).cloned() {
-            attached.pairs.push(Pair { entity, old, new: nothing(&name, namespace), cause: Cause::Swap });
+            attached.pairs.push(Pair {
+                entity,
+                old,
+                new: Generation::nothing(&name, namespace),
+                cause: Cause::Swap,
+            });
         }
         attached.dropped.push(namespace);
         registry.namespaces.retain(|n| n.rule != name);

@@ -18,7 +18,7 @@ use super::shard::{ShardOutput, ShardTask};
 use super::worker::{Applied, ApplyTask};
 use crate::label::Cause;
 use crate::registry::revision::{HistoryRead, Operation, OperationKind, OperationState};
-use crate::registry::{Generation, GenerationState, META_KEY, Registry};
+use crate::registry::{Generation, GenerationState, META_KEY, NO_SPACE, Registry};
 use crate::state::{SHARDS, Table, View};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -26,8 +26,6 @@ use std::sync::Arc;
 
 /// Key of the stored sweep in the `Meta` table.
 pub const SWEEP: &[u8] = b"sweep";
-/// Number of the generation that a rule without labels comes from or goes to; nothing has it.
-pub const NO_SPACE: u32 = 0;
 /// Keys of one shard in one commit, if nothing else is said.
 pub const SLICE_KEYS: usize = 1000;
 
@@ -187,7 +185,10 @@ impl Work {
     #[must_use]
     pub fn new(registry: &Registry, operation: &Operation) -> Option<Self> {
         let new = registry.generation(operation.new)?.clone();
-        let old = registry.generation(operation.old)?.clone();
+        let old = match operation.old {
+            NO_SPACE => Generation::nothing(&operation.rule, new.namespace),
+            old => registry.generation(old)?.clone(),
+        };
         let (entity, _) = registry.entity_of(new.namespace)?;
         if operation.kind == OperationKind::Resume {
             return Some(Self::resume(registry, operation, (entity, new)));

@@ -10,7 +10,7 @@ use super::revision::{
     AuditEntry, Operation, OperationKind, OperationState, Preview, Revision, SWITCHES_MAX, Switch, audit_key,
     file_key,
 };
-use super::{Generation, GenerationState, META_KEY, Registry, Retained};
+use super::{Generation, GenerationState, META_KEY, NO_SPACE, Registry, Retained};
 use crate::config::Deliver;
 use crate::label::{Cause, SWITCH, Transition};
 use crate::state::View;
@@ -420,18 +420,17 @@ impl Registry {
     }
 
     fn check_bound(&self, new: &Generation, bound: &Bound, view: &View) -> Result<(), Refusal> {
-        let live = self.live(&new.rule);
+        let live = self.live_before(new);
         let previews = self.revision(&new.rule, new.revision).map(|r| r.previews.as_slice());
         let found = previews.unwrap_or_default().iter().find(|p| p.id == bound.preview);
-        let found = found.filter(|p| live.is_some_and(|live| live.revision == p.against));
-        let (Some(found), Some(live)) = (found, live) else {
+        let Some(found) = found.filter(|p| live.revision == p.against) else {
             return Err(Refusal::UnknownPreview {
                 rule: new.rule.clone(),
                 revision: new.revision,
                 preview: bound.preview.clone(),
             });
         };
-        let moved = moved_percent(found, &preview::compare(view, live, new, &mut |_| ()));
+        let moved = moved_percent(found, &preview::compare(view, &live, new, &mut |_| ()));
         if moved <= bound.max_change_percent {
             return Ok(());
         }
@@ -453,9 +452,7 @@ impl Registry {
         effect: &mut Effect,
     ) -> Result<(), Refusal> {
         self.is_awake(&new.rule)?;
-        let Some(old) = self.live(&new.rule).cloned() else {
-            return Err(Refusal::UnknownRule(new.rule.clone()));
-        };
+        let old = self.live_before(new);
         if old.space == new.space {
             effect.done.changed = false;
             return Ok(());
@@ -477,8 +474,11 @@ impl Registry {
                 generation.retained = None;
             }
         }
-        let same = old.label_id == new.label_id && old.namespace == new.namespace;
-        let cause = cause.unwrap_or(if same { Cause::Params } else { Cause::Swap });
+        let cause = cause.unwrap_or(match &old {
+            old if old.space == NO_SPACE => Cause::Backfill,
+            old if old.label_id == new.label_id && old.namespace == new.namespace => Cause::Params,
+            _ => Cause::Swap,
+        });
         if facts.audience.summary {
             effect.switched = Some(self.summarize((&old, new), cause, facts));
         }
@@ -518,7 +518,7 @@ impl Registry {
 
     /// The generation that was replaced last and is still kept.
     fn before(&self, rule: &str) -> Result<Generation, Refusal> {
-        if self.live(rule).is_none() {
+        if self.live(rule).is_none() && self.revisions_of(rule).next().is_none() {
             return Err(Refusal::UnknownRule(rule.to_owned()));
         }
         let kept = self.generations.iter().filter(|g| g.rule == rule && g.state == GenerationState::Retained);

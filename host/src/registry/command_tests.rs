@@ -196,10 +196,6 @@ fn what_cannot_be_exact_or_is_taken_is_refused_by_name() {
     shops.manifest.entity = "shop".into();
     world.ask(Command::Push(shops, Arc::new(vec![1]))).unwrap();
     assert_eq!(world.code(prepare(3)), "entity-changed");
-    let mut buyer = revision("l9", "buyers", &["c"]);
-    buyer.rule = "buyer".into();
-    world.ask(Command::Push(buyer, Arc::new(vec![1]))).unwrap();
-    assert_eq!(world.code(Command::Prepare { rule: "buyer".into(), revision: 1 }), "needs-history");
     assert_eq!(world.code(prepare(9)), "unknown-revision");
     assert_eq!(world.code(Command::Rollback { rule: "seller".into() }), "unknown-rule");
     let mut other = world.registry.live("payer").unwrap().clone();
@@ -209,6 +205,83 @@ fn what_cannot_be_exact_or_is_taken_is_refused_by_name() {
     world.registry.generations.push(other);
     world.ask(push("l3", "n", &["a", "b"])).unwrap();
     assert_eq!(world.code(prepare(4)), "label-taken");
+}
+
+/// Push and prepare of a rule that the state does not know, with label `label` of entity `entity`.
+fn new_rule(label: &str, entity: &str) -> [Command; 2] {
+    let mut buyer = revision("l9", "buyers", &[label]);
+    (buyer.rule, buyer.manifest.entity) = ("buyer".into(), entity.into());
+    let prepare = Command::Prepare { rule: "buyer".into(), revision: 1 };
+    [Command::Push(buyer, Arc::new(vec![1])), prepare]
+}
+
+fn activate_buyer() -> Command {
+    Command::Activate { rule: "buyer".into(), revision: 1, bound: None }
+}
+
+#[test]
+fn a_rule_that_is_new_to_the_state_reads_its_history_and_goes_live_from_nothing() {
+    let mut world = World::new();
+    let [push, prepare] = new_rule("b", "shop");
+    world.ask(push).unwrap();
+    let plan = world.registry.plan("buyer", 1, Vec::new()).unwrap();
+    assert!(plan.against.is_none() && plan.history.is_some(), "{plan:?}");
+    assert!(
+        plan.words.contains("new to this state") && plan.words.contains("prepare buyer@1"),
+        "{}",
+        plan.words
+    );
+    let begun = world.ask(prepare).unwrap().done.operation;
+    let namespace = world.registry.namespace("buyer").unwrap().clone();
+    assert!(namespace.filling && namespace.fence == [7, 0]);
+    assert_eq!(world.registry.entities[1].name, "shop");
+    assert_eq!(world.code(activate_buyer()), "not-ready");
+    assert_eq!(world.code(Command::Rollback { rule: "buyer".into() }), "nothing-before");
+    world.registry.filled(namespace.space);
+    world.registry.end_operation(begun.unwrap(), OperationState::Done, (0, 0));
+    let prepared = world.registry.generation_of("buyer", 1).unwrap().space;
+    world.registry.generations.iter_mut().find(|g| g.space == prepared).unwrap().state =
+        GenerationState::Ready;
+    let done = world.ask(activate_buyer()).unwrap();
+    assert_eq!(world.registry.live("buyer").unwrap().space, prepared);
+    let told = world.registry.operations.iter().find(|o| Some(o.id) == done.done.operation).unwrap();
+    assert_eq!((told.old, told.new, told.cause), (NO_SPACE, prepared, Cause::Backfill));
+    assert_eq!(done.switched.unwrap().cause, Cause::Backfill);
+    assert_eq!(world.registry.release("buyer", 1), Release::Live);
+    assert_eq!(world.code(Command::Rollback { rule: "buyer".into() }), "nothing-before");
+}
+
+#[test]
+fn a_new_rule_that_is_given_up_leaves_nothing() {
+    let mut world = World::new();
+    let before = world.registry.clone();
+    let [push, prepare] = new_rule("b", "user");
+    world.ask(push).unwrap();
+    world.ask(prepare).unwrap();
+    let cancelled = world.ask(Command::Cancel { rule: "buyer".into(), revision: 1 }).unwrap();
+    assert_eq!(cancelled.dropped.len(), 2);
+    assert_eq!(
+        (&world.registry.namespaces, &world.registry.generations),
+        (&before.namespaces, &before.generations)
+    );
+    assert_eq!((&world.registry.taken_over, &world.registry.live), (&before.taken_over, &before.live));
+}
+
+#[test]
+fn a_new_rule_is_refused_what_others_have_and_what_cannot_be_read() {
+    let mut world = World::new();
+    world.incomplete = vec!["orders".into()];
+    let [push, prepare] = new_rule("a", "user");
+    world.ask(push).unwrap();
+    assert_eq!(world.code(prepare.clone()), "label-taken");
+    world.registry.live.clear();
+    assert_eq!(world.code(prepare), "no-history");
+    let mut world = World::new();
+    let mut buyer = revision("l9", "buyers", &["b"]);
+    (buyer.rule, buyer.manifest.key) =
+        ("buyer".into(), serde_json::from_value(json!({ "type": "text" })).unwrap());
+    world.ask(Command::Push(buyer, Arc::new(vec![1]))).unwrap();
+    assert_eq!(world.code(Command::Prepare { rule: "buyer".into(), revision: 1 }), "entity-changed");
 }
 
 #[test]

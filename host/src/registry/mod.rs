@@ -26,6 +26,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Key of the registry in the `Meta` table.
 pub const META_KEY: &[u8] = b"registry";
+/// Number of the generation that a rule without labels comes from or goes to; nothing has it.
+pub const NO_SPACE: u32 = 0;
 /// Index of the register that holds the moment at which a key's labels change by time alone (i64 µs, little-endian).
 pub const WAKE_INDEX: u16 = u16::MAX;
 /// Index of the mark that says why a key's labels are held: [`PENDING`], [`ERROR`] or [`OVERFLOW`].
@@ -241,6 +243,13 @@ impl Registry {
         self.live.get(rule).and_then(|space| self.generation(*space))
     }
 
+    /// What `new` would replace or has replaced: the live generation of its rule, or no labels at all.
+    #[must_use]
+    pub fn live_before(&self, new: &Generation) -> Generation {
+        let live = self.live(&new.rule).cloned();
+        live.unwrap_or_else(|| Generation::nothing(&new.rule, new.namespace))
+    }
+
     /// Live labels of that name: (generation, index of the label). A name belongs to one entity and one live rule.
     #[must_use]
     pub fn label(&self, name: &str) -> Option<(&Generation, u16)> {
@@ -259,6 +268,24 @@ impl Registry {
 }
 
 impl Generation {
+    /// What a rule without labels has: no labels under a number that nothing has.
+    #[must_use]
+    pub fn nothing(rule: &str, namespace: u32) -> Self {
+        Self {
+            space: NO_SPACE,
+            rule: rule.to_owned(),
+            namespace,
+            revision: 0,
+            label_id: String::new(),
+            params: BTreeMap::new(),
+            labels: Vec::new(),
+            state: GenerationState::Retiring,
+            file: String::new(),
+            given: BTreeMap::new(),
+            retained: None,
+        }
+    }
+
     /// Name of mark `mark` of label `label`: `None` where it is a flag or the mark is 0.
     #[must_use]
     pub fn value_name(&self, label: u16, mark: u16) -> Option<&str> {

@@ -93,7 +93,7 @@ impl Registry {
             Some(live) => kind_of(live, new),
         };
         let counted = self.namespaces.iter().any(|n| n.rule == rule && n.namespace_id == new.namespace_id);
-        let needed = kind == PlanKind::Aggregates && live.is_some() && !counted;
+        let needed = kind == PlanKind::Aggregates && !counted;
         let history = needed.then(|| {
             let bytes = sources.iter().map(|s| s.bytes).sum();
             let mut reads = self.operations.iter().rev().filter_map(|o| o.read);
@@ -104,13 +104,12 @@ impl Registry {
             revision: number,
             against: live.map(|l| l.number),
             kind,
-            words: match (&history, live) {
-                (Some(history), _) => history.words(rule, number),
-                (None, None) => format!(
-                    "a rule that is new to this state: its history has to be read from the start of the sources; put the file \
-                     into the configuration and start once with --rebuild {rule}"
-                ),
-                (None, Some(_)) => words(kind, rule, number),
+            words: match &history {
+                Some(history) if live.is_none() => {
+                    format!("a rule that is new to this state, with {}", history.words(rule, number))
+                }
+                Some(history) => history.words(rule, number),
+                None => words(kind, rule, number),
             },
             history,
             aggregates: difference(live, new, |r| {

@@ -7,7 +7,7 @@
 use super::command::{Command, Effect, Facts, busy};
 use super::refusal::Refusal;
 use super::revision::{OperationKind, OperationState, Revision};
-use super::{Generation, GenerationState, KeyType, LabelNames, Namespace, Registry};
+use super::{Generation, GenerationState, KeyType, LabelNames, NO_SPACE, Namespace, Registry};
 use crate::label::Cause;
 
 /// Label generations of one rule that are kept up to date at once.
@@ -23,9 +23,7 @@ impl Registry {
     ) -> Result<(), Refusal> {
         let revision = self.known(rule, number)?.clone();
         effect.done.revision = number;
-        let Some(live) = self.live(rule).map(|g| g.space) else {
-            return Err(Refusal::NeedsHistory { rule: rule.to_owned(), revision: number });
-        };
+        let live = self.live(rule).map_or(NO_SPACE, |g| g.space);
         self.is_awake(rule)?;
         let under_way = self.running().find(|o| o.rule == rule && o.kind == OperationKind::Prepare);
         if self.generation_of(rule, number).is_some() {
@@ -81,7 +79,7 @@ impl Registry {
         }
         let (manifest, of_rule) = (&revision.manifest, self.namespace(rule).map(|n| n.entity));
         let entity = KeyType::of(manifest.key).and_then(|key| self.entity(&manifest.entity, key));
-        let Some(entity) = entity.filter(|entity| of_rule == Some(*entity)) else {
+        let Some(entity) = entity.filter(|entity| of_rule.is_none_or(|of_rule| of_rule == *entity)) else {
             let entity = manifest.entity.clone();
             return Err(Refusal::EntityChanged { rule: rule.clone(), revision: number, entity });
         };
@@ -163,8 +161,13 @@ impl Registry {
     /// A namespace goes with the last label generation that is read from it.
     fn drop_unused(&mut self, namespace: u32, effect: &mut Effect) {
         if !self.generations.iter().any(|g| g.namespace == namespace && g.state.is_kept()) {
+            let rule = self.namespace_of(namespace).map(|n| n.rule.clone()).unwrap_or_default();
             self.namespaces.retain(|n| n.space != namespace);
             effect.dropped.push(namespace);
+            // A rule that never was live is as if it had only been pushed.
+            if self.namespace(&rule).is_none() {
+                self.taken_over.remove(&rule);
+            }
         }
     }
 

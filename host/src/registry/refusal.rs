@@ -39,17 +39,6 @@ pub enum Refusal {
         /// What is missing and the next command.
         what: String,
     },
-    /// The rule has no live labels that a revision could follow.
-    #[error(
-        "{rule}@{revision}: rule {rule} is new to this state, and its sums would lack everything before \
-         (--rebuild {rule} reads it)"
-    )]
-    NeedsHistory {
-        /// Rule.
-        rule: String,
-        /// Revision.
-        revision: u32,
-    },
     /// The revision counts other things than the live one, and what they were cannot be read.
     #[error(
         "{rule}@{revision} has new aggregates, and source {source_name} has history = \"none\": their sums would lack \
@@ -185,7 +174,6 @@ impl Refusal {
             Self::Changed(_) => (412, "changed", "Changed by someone else"),
             Self::UnderWay { .. } => (409, "operation-under-way", "Another operation is under way"),
             Self::NotReady { .. } => (409, "not-ready", "Not ready"),
-            Self::NeedsHistory { .. } => (409, "needs-history", "A new rule needs history"),
             Self::NoHistory { .. } => (409, "no-history", "A source does not hold its history"),
             Self::HistoryGone { .. } => (409, "history-gone", "A source does not hold its beginning"),
             Self::EntityChanged { .. } => (409, "entity-changed", "Another entity"),
@@ -209,22 +197,21 @@ impl Refusal {
     #[must_use]
     pub const fn hint(&self) -> &'static str {
         match self {
-            Self::UnknownRule(_) => "`retag rule ls` lists the rules; a new one enters by the configuration",
+            Self::UnknownRule(_) => {
+                "`retag rule ls` lists the rules; `retag rule push FILE` brings a new one in"
+            }
             Self::UnknownRevision { .. } => "`retag rule ls RULE` lists its revisions",
             Self::Changed(_) => "read its revisions again (`retag rule ls RULE`), then decide again",
             Self::UnderWay { .. } => {
                 "wait until it has ended (`retag rule show RULE`), or cancel what it prepares"
             }
             Self::NotReady { .. } => "`retag rule show RULE` says how far it is",
-            Self::NeedsHistory { .. } => {
-                "put the file into the configuration and start once with --rebuild RULE: it reads the log again"
-            }
             Self::NoHistory { .. } => {
                 "set history = \"complete\" once the source holds every change since its tables were empty, and restart; \
                  or read such a log into a new state directory"
             }
             Self::HistoryGone { .. } => "bring back what the source held, and prepare again",
-            Self::EntityChanged { .. } => "give it another name, and bring it in by the configuration",
+            Self::EntityChanged { .. } => "give it another name and push it as a rule of its own",
             Self::LabelTaken { .. } => "rename the label in one of them",
             Self::Paused { .. } => "`retag rule resume RULE` lets it go on; wait until it has caught up",
             Self::PositionGone { .. } => {

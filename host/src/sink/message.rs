@@ -86,7 +86,7 @@ pub struct Summary<'a> {
     pub entity: &'a str,
     /// `switch`.
     pub op: &'static str,
-    /// `swap`, `params` or `rollback`.
+    /// `swap`, `params`, `rollback`, or `backfill` for a rule that is new.
     pub cause: &'static str,
     /// Name of the rule.
     pub rule: &'a str,

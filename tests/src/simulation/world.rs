@@ -58,6 +58,18 @@ impl Rules {
     }
 }
 
+impl Rules {
+    /// The rule of that name.
+    ///
+    /// # Panics
+    /// When it is not one of them.
+    #[must_use]
+    pub fn get(&self, name: &str) -> &Loaded {
+        let of = |rule: &&Loaded| rule.revision("", "").rule == name;
+        self.0.iter().find(of).expect("a rule of that name")
+    }
+}
+
 /// How one run of the engine ended.
 #[derive(Debug)]
 pub enum Fate {

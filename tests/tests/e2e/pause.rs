@@ -72,7 +72,11 @@ fn a_rule_catches_up_with_what_it_missed_through_kill_9() {
         caught_up(&mut host, &folder);
         assert_eq!(export(&folder), expected(&messages, MapSide::States), "{killed_by}");
         let operation = last_operation(&folder);
-        assert_eq!((&operation["kind"], &operation["state"]), (&"resume".into(), &"done".into()), "{operation}");
+        assert_eq!(
+            (&operation["kind"], &operation["state"]),
+            (&"resume".into(), &"done".into()),
+            "{operation}"
+        );
         host.signal("INT");
         host.wait().assert_ok();
         assert_all(&folder, &messages);

@@ -60,7 +60,7 @@ fn restore(engine: &RuleEngine, view: &View, name: &str, attached: &mut Attached
             rule.generations.push(run);
         }
     }
-    if !runs.values().any(LiveRule::is_live) {
+    if live.is_some() && !runs.values().any(LiveRule::is_live) {
         return Err(RulesError::FileGone { rule: name.to_owned(), file: String::new() });
     }
     attached.rules.extend(runs.into_values());

@@ -1,0 +1,95 @@
+//! Rules that are new to a running state: pushed, prepared and activated while the stream flows and the host is killed
+//! anywhere. At the end they are as if they had been there from the start, and so are those that were.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests
+
+use retag_host::pipeline::program::Code;
+use retag_host::registry::command::Command;
+use retag_host::registry::revision::{OperationState, Release};
+use retag_tests::shop::Config;
+use retag_tests::simulation::{Fate, Random, Rules, World, assert_exact, push, registry};
+
+/// What brings `rule` in, step by step.
+fn step(rules: &Rules, rule: &str, release: Release, live: bool) -> Vec<(Command, Option<Code>)> {
+    let file = rules.get(rule);
+    let (name, revision) = (rule.to_owned(), 1);
+    match release {
+        Release::Ready if live => {
+            vec![(Command::Activate { rule: name, revision, bound: None }, None)]
+        }
+        Release::Checked | Release::Preparing => {
+            vec![(push(file), None), (Command::Prepare { rule: name, revision }, Some(file.code()))]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn release(world: &World, rule: &str) -> Release {
+    registry(&world.view()).release(rule, 1)
+}
+
+#[test]
+fn a_rule_that_comes_later_is_as_if_it_had_been_there_from_the_start() {
+    let all = Rules::load(&["payer", "red_packet", "senior"]);
+    let (mut killed, mut in_lane, mut cancelled) = (0, 0, 0);
+    for seed in 0..48 {
+        let mut random = Random(seed);
+        let (before, new) = match seed % 4 {
+            0 => (vec!["payer"], "red_packet"),
+            1 => (vec!["red_packet"], "payer"),
+            2 => (vec!["red_packet"], "senior"),
+            _ => (vec![], "payer"),
+        };
+        let rules = Rules::load(&before);
+        let config =
+            Config { seed, events: 400, users: 30, partitions: 2, resend_percent: 5, ..Config::default() };
+        let mut world = World::new(&config);
+        world.cycle_bytes_max = 1_000 + random.below(8_000);
+        let logs = std::mem::take(&mut world.logs);
+        for quarter in 1..=4 {
+            let cut = |log: &[u8]| {
+                let at = log.len() * quarter / 4;
+                log[..at].iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1)
+            };
+            world.logs = logs.iter().map(|log| log[..cut(log)].to_vec().into()).collect();
+            for _ in 0..random.below(3) {
+                world.workers = 1 + usize::try_from(random.below(4)).unwrap();
+                if random.below(4) == 0 {
+                    world.store.fail_after(1 + random.below(20));
+                }
+                let commands =
+                    if quarter == 1 { vec![] } else { step(&all, new, release(&world, new), quarter > 2) };
+                let fate = world.run_asked(&rules, 20 + random.below(300), commands, &mut random);
+                world.store.heal();
+                killed += u32::from(matches!(fate, Fate::Killed));
+                in_lane += u32::from(registry(&world.view()).namespaces.iter().any(|n| n.filling));
+            }
+            let commands =
+                if quarter == 1 { vec![] } else { step(&all, new, release(&world, new), quarter > 2) };
+            let fate = world.run_asked(&rules, u64::MAX, commands, &mut random);
+            assert!(matches!(fate, Fate::Ended), "seed {seed}: {fate:?}");
+            if quarter == 2 && random.below(4) == 0 {
+                let cancel = Command::Cancel { rule: new.into(), revision: 1 };
+                assert!(matches!(
+                    world.run_asked(&rules, u64::MAX, vec![(cancel, None)], &mut random),
+                    Fate::Ended
+                ));
+                let left = registry(&world.view());
+                assert!(left.namespace(new).is_none() && !left.taken_over.contains(new), "seed {seed}");
+                let again = step(&all, new, release(&world, new), false);
+                assert!(matches!(world.run_asked(&rules, u64::MAX, again, &mut random), Fate::Ended));
+                cancelled += 1;
+            }
+        }
+        let at_end = registry(&world.view());
+        assert_eq!(at_end.release(new, 1), Release::Live, "seed {seed}: {:?}", at_end.operations);
+        assert_eq!(at_end.running().count(), 0, "seed {seed}");
+        assert!(
+            at_end.operations.iter().all(|o| o.state != OperationState::Failed),
+            "{:?}",
+            at_end.operations
+        );
+        assert_exact(&world, &[before, vec![new]].concat());
+    }
+    println!("killed {killed}, {in_lane} in a lane, {cancelled} cancelled");
+    assert!(killed >= 40 && in_lane >= 10 && cancelled >= 3, "{killed}, {in_lane}, {cancelled}");
+}
