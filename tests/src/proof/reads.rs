@@ -103,10 +103,12 @@ impl Plan {
             "== {} reads/s for {} s over {} connections, {} keys, {} % unknown, beside {} messages/s; seed {seed}",
             self.reads, self.seconds, self.connections, self.keys, self.unknown_percent, self.rate
         );
+        let before = watcher.now();
         let flow = (self.rate > 0).then_some(()).map(|()| Flow::start(live, self.rate));
         std::thread::sleep(Duration::from_secs(1));
         let reads = self.read_all(address, &token);
-        let lag = watcher.seen().samples.iter().map(|s| s.lag_bytes).max().unwrap_or(0);
+        let lag = watcher.seen();
+        let lag = lag.samples.iter().filter(|s| s.at >= before).map(|s| s.lag_bytes).max().unwrap_or(0);
         let kept = flow.map_or(Ok(Kept::default()), |flow| flow.stop().map(|(_, kept)| kept))?;
         drop(watcher);
         host.stop()?;

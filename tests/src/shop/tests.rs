@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
-use super::{Config, Generator, write_files};
+use super::{Config, Generator, Live, write_files};
 
 fn stream(config: &Config) -> Vec<(u32, Value)> {
     Generator::new(config.clone()).map(|m| (m.partition, serde_json::from_slice(&m.json).unwrap())).collect()
@@ -180,4 +180,43 @@ fn transactions_number_their_rows_and_end_with_commit() {
         }
     }
     assert_eq!(next, 0, "the stream ends with a commit");
+}
+
+#[test]
+fn a_stream_begins_with_the_registrations_that_were_asked_for() {
+    let config =
+        Config { events: 2_000, users: 400, register_first: 400, resend_percent: 0, ..Config::default() };
+    let messages = stream(&config);
+    let is_registration = |m: &Value| m["table"] == "users" && m["type"] == "insert";
+    let ids: HashSet<u64> = messages[..400]
+        .iter()
+        .filter_map(|(_, m)| m["data"]["user_id"].as_u64().filter(|_| is_registration(m)))
+        .collect();
+    assert_eq!(ids.len(), 400);
+    assert!(messages[400..].iter().any(|(_, m)| m["table"] == "orders"));
+}
+
+#[test]
+fn a_stream_that_grows_is_the_same_shop_with_old_messages_between() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { events: u64::MAX, resend_percent: 0, ..Config::default() };
+    let mut live = Live::create(dir.path(), config.clone(), Some(50)).unwrap();
+    for messages in [1, 4_999, 0, 5_000] {
+        live.append(messages).unwrap();
+    }
+    assert_eq!(live.written(), 10_000);
+    let mut model = crate::model::Model::new();
+    let (mut resent_elsewhere, mut sent) = (0, HashMap::new());
+    for path in live.paths() {
+        model.apply_file(path).unwrap();
+        for line in std::fs::read_to_string(path).unwrap().lines() {
+            let other = sent.insert(line.to_owned(), path.clone());
+            resent_elsewhere += u64::from(other.is_some_and(|other| other != *path));
+        }
+    }
+    model.settled().unwrap();
+    assert!((100..400).contains(&model.duplicates()), "{}", model.duplicates());
+    assert!(resent_elsewhere > 20, "{resent_elsewhere}");
+    let plain: HashSet<Vec<u8>> = Generator::new(config).take(10_000).map(|m| m.json).collect();
+    assert!(sent.keys().all(|line| plain.contains(line.as_bytes())));
 }
