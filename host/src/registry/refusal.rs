@@ -63,7 +63,9 @@ pub enum Refusal {
         why: String,
     },
     /// The revision's keys are others than the live one's.
-    #[error("{rule}@{revision} is of entity `{entity}` or another key type; a rule keeps its entity")]
+    #[error(
+        "{rule}@{revision} is of entity `{entity}` or has another key type: a rule keeps its entity, and an entity its key type"
+    )]
     EntityChanged {
         /// Rule.
         rule: String,
@@ -211,13 +213,17 @@ impl Refusal {
                  or read such a log into a new state directory"
             }
             Self::HistoryGone { .. } => "bring back what the source held, and prepare again",
-            Self::EntityChanged { .. } => "give it another name and push it as a rule of its own",
+            Self::EntityChanged { .. } => {
+                "name the entity and key type of the live one; other keys are another entity, in a rule of another name"
+            }
             Self::LabelTaken { .. } => "rename the label in one of them",
             Self::Paused { .. } => "`retag rule resume RULE` lets it go on; wait until it has caught up",
             Self::PositionGone { .. } => {
                 "bring back what the source held and resume again; or start once with --rebuild RULE, which reads all history"
             }
-            Self::NothingBefore(_) => "activate a revision by its number: `retag rule ls RULE`",
+            Self::NothingBefore(_) => {
+                "activate another revision by its number (`retag rule ls RULE`); a rule that is to go is paused (`retag rule pause RULE`)"
+            }
             Self::NotCancellable { .. } => "`retag rule rollback RULE` goes back from a live one",
             Self::UnknownPreview { .. } => "`retag rule preview RULE@N` makes one",
             Self::Moved { .. } => "look at a new preview: `retag rule preview RULE@N`",

@@ -6,7 +6,7 @@ use super::client::Client;
 use super::figures::{Histogram, Sample};
 use retag_host::clock::moment;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -86,7 +86,7 @@ impl Drop for Watcher {
     }
 }
 
-fn watch(socket: &PathBuf, begin: Instant, seen: &Mutex<Seen>, stop: &AtomicBool) {
+fn watch(socket: &Path, begin: Instant, seen: &Mutex<Seen>, stop: &AtomicBool) {
     let mut client: Option<Client> = None;
     while !stop.load(Ordering::Relaxed) {
         let text = client.as_mut().and_then(|c| c.get("/metrics").ok()).filter(|a| a.status == 200);

@@ -5,6 +5,7 @@ use crate::harness::Folder;
 use crate::message::{shop as small_shop, told};
 use crate::release::{json, refused, rule};
 use crate::run::shop;
+use serde_json::Value;
 use std::collections::BTreeSet;
 
 const CONFIGURED: &str = "[rules.red_packet]\npath = \"red_packet.wasm\"\n[sinks.out]";
@@ -76,8 +77,11 @@ fn a_new_rule_reads_its_history_beside_the_stream_through_kill_9() {
         assert!(told(&folder).len() > before);
         let lines = folder.read("labels.ndjson");
         let lines = lines.lines().filter(|line| line.contains("\"rule\":\"red_packet\""));
-        let keys: BTreeSet<&str> =
-            lines.map(|line| line.split("\"key\":\"").nth(1).unwrap().split('"').next().unwrap()).collect();
+        let messages: Vec<Value> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
+        let told: BTreeSet<_> =
+            messages.iter().map(|m| (m["key"].to_string(), m["label"].to_string())).collect();
+        assert_eq!(told.len(), messages.len(), "a key was told twice");
+        let keys: BTreeSet<_> = told.iter().map(|(key, _)| key).collect();
         assert_eq!(Some(keys.len() as u64), preview["changed_keys"].as_u64(), "each key is told");
     }
 }

@@ -133,7 +133,7 @@ fn a_rule_new_to_a_state_that_was_read_into_needs_history() {
     let folder = shop(2);
     folder.run().assert_ok();
     folder.configure("[sinks.out]", &format!("{RED_PACKET}[sinks.out]"));
-    folder.run().assert_error(1, &["needs-history", "red_packet", "--rebuild red_packet"]);
+    folder.run().assert_error(1, &["needs-history", "red_packet", "--rebuild red_packet", "retag rule push"]);
 }
 
 const RED_PACKET: &str = "[rules.red_packet]\npath = \"red_packet.wasm\"\n";
