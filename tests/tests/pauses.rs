@@ -1,5 +1,5 @@
 //! Pauses and resumes while the stream flows: at random moments among all other commands, with crashes anywhere and re-sends
-//! over pause and resume in both directions. A rule that has caught up is as if it had never been paused.
+//! over pause and resume in both directions. A rule that has caught up is as if it had never been paused. And rules that go.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests
 
 use retag_host::config::Deliver;
@@ -9,7 +9,8 @@ use retag_host::registry::revision::{OperationKind, OperationState};
 use retag_tests::model::Params;
 use retag_tests::shop::Config;
 use retag_tests::simulation::{
-    Fate, RENAMED, Random, Rules, Script, World, assert_generations, assert_labels, registry,
+    Fate, Outcome, RENAMED, Random, Rules, Script, World, assert_digests, assert_generations, assert_labels,
+    delivered_labels, registry,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -147,4 +148,41 @@ fn what_is_sent_again_across_pause_and_resume_counts_once() {
     }
     println!("killed {killed}, {in_lane} in a lane");
     assert!(killed >= 20 && in_lane >= 15, "{killed}, {in_lane}");
+}
+
+/// A rule goes while the stream flows: whoever followed it holds none of its labels, nothing of it is left, the other rule does
+/// not notice, and a configuration that names it does not bring it back.
+#[test]
+fn a_rule_that_goes_leaves_nothing_behind() {
+    let rules = Rules::load(&["payer", "red_packet"]);
+    let remove = || (Command::Remove { rule: "payer".into() }, None);
+    let (mut killed, mut in_telling, mut unset) = (0, 0, 0);
+    for seed in 0..40 {
+        let mut random = Random(seed);
+        let mut world = world(seed, &mut random);
+        world.deliver = Deliver::All;
+        world.run(&rules, 200 + random.below(600), &mut random);
+        if random.below(3) == 0 {
+            world.run_asked(&rules, 100 + random.below(200), vec![pause()], &mut random);
+        }
+        for _ in 0..1 + random.below(3) {
+            world.workers = 1 + usize::try_from(random.below(4)).unwrap();
+            let fate = world.run_asked(&rules, 20 + random.below(200), vec![remove()], &mut random);
+            killed += u32::from(matches!(fate, Fate::Killed));
+            in_telling += u32::from(registry(&world.view()).leaving.contains("payer"));
+        }
+        let fate = world.run_asked(&rules, u64::MAX, vec![remove()], &mut random);
+        assert!(matches!(fate, Fate::Ended), "seed {seed}: {fate:?}");
+        assert_labels(&world, "red_packet", &Params::default());
+        let outcome = Outcome::from(&world);
+        assert!(delivered_labels(&outcome, "payer").is_empty(), "seed {seed}");
+        let gone = |m: &serde_json::Value| m["rule"] == "payer" && m["cause"] == "swap" && m["op"] == "unset";
+        unset += outcome.delivered.iter().filter(|(_, message)| gone(message)).count();
+        let at_end = registry(&outcome.view);
+        assert!(at_end.leaving.is_empty() && at_end.running().count() == 0, "seed {seed}: {at_end:?}");
+        assert!(at_end.namespaces.iter().all(|n| n.rule != "payer"), "seed {seed}");
+        assert_digests(&outcome.view);
+    }
+    println!("killed {killed}, {in_telling} while it is told, {unset} labels unset");
+    assert!(killed >= 20 && in_telling >= 10 && unset >= 100, "{killed}, {in_telling}, {unset}");
 }

@@ -1,4 +1,4 @@
-//! Routes that let a rule stand still and go on.
+//! Routes that let a rule stand still, go on, and go.
 
 use super::error::ApiError;
 use super::reader::Reader;
@@ -14,6 +14,7 @@ use crate::source::files::holds;
 use axum::extract::Path;
 
 const OPERATOR: Access = Access::Role(Role::Operator);
+const DEPLOYER: Access = Access::Role(Role::Deployer);
 const RULE: (u16, &str) = (404, "unknown-rule");
 const MANAGED: (u16, &str) = (409, "managed-by-config");
 const BUSY: (u16, &str) = (503, "busy");
@@ -33,6 +34,17 @@ pub(super) fn routes() -> Vec<Route> {
             .json::<Done>(200)
             .json::<Done>(202)
             .refuses(&[RULE, (409, "position-gone"), MANAGED, BUSY, STOPPING]),
+        Route::post("/v1/rules/{rule}/remove", DEPLOYER, remove)
+            .named("removeRule", "Takes a rule out: its labels are told unset, then its sums go.")
+            .writes()
+            .json::<Done>(200)
+            .json::<Done>(202)
+            .refuses(&[RULE, (409, "operation-under-way"), MANAGED, BUSY, STOPPING]),
+        Route::post("/v1/rules/{rule}/revisions/{revision}/remove", DEPLOYER, forget)
+            .named("removeRevision", "Forgets a revision that is not live, kept or being prepared.")
+            .writes()
+            .json::<Done>(200)
+            .refuses(&[RULE, (404, "unknown-revision"), (409, "revision-in-use"), MANAGED, BUSY, STOPPING]),
     ]
 }
 
@@ -51,6 +63,21 @@ async fn resume(wish: Result<Write, ApiError>, path: Named<String>) -> Answer {
         check_missed(&work.reader, &rule)?;
         work.submit(Command::Resume { rule }, None)
     };
+    wish.once(&[], |api, asker| async move { accepted(&apart(&api, asker, work).await?) }).await
+}
+
+async fn remove(wish: Result<Write, ApiError>, path: Named<String>) -> Answer {
+    let (wish, Path(rule)) = (wish?, path?);
+    change(wish, Command::Remove { rule }).await
+}
+
+async fn forget(wish: Result<Write, ApiError>, path: Named<(String, u32)>) -> Answer {
+    let (wish, Path((rule, revision))) = (wish?, path?);
+    change(wish, Command::Forget { rule, revision }).await
+}
+
+async fn change(wish: Write, command: Command) -> Answer {
+    let work = move |work: Work| work.submit(command, None);
     wish.once(&[], |api, asker| async move { accepted(&apart(&api, asker, work).await?) }).await
 }
 

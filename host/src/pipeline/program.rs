@@ -46,6 +46,9 @@ impl Program {
         let names: BTreeSet<&str> = all().map(|r| r.name.as_str()).chain(new).collect();
         let (mut rules, mut stopped) = (Vec::new(), Vec::new());
         for namespace in registry.namespaces.iter().filter(|n| names.contains(n.rule.as_str())) {
+            if registry.leaving.contains(&namespace.rule) {
+                continue;
+            }
             let known = all().find(|r| r.namespace == namespace.space).cloned();
             let mut rule = known.or_else(|| code.and_then(|code| LiveRule::new(namespace, code)))?;
             rule.take_generations(registry, code)?;

@@ -8,7 +8,7 @@ use super::message::Address;
 use super::parts::{SharedView, Writer};
 use super::program::Program;
 use super::rows::{LOGS, POSITIONS, Positions, Scope, TOTALS, Totals};
-use super::rules::{Attached, Loaded, new_namespace, stored};
+use super::rules::{Attached, Loaded, RulesError, new_namespace, stored};
 use super::setup::{Inputs, SetupError, core_parts, load_ledger, program, stored_registry};
 use super::threads::Parts;
 use crate::registry::{META_KEY, Namespace, Registry};
@@ -39,6 +39,9 @@ pub fn build(inputs: Inputs, rule: &str) -> Result<Option<(Pipeline, Parts, Shar
     let loaded = rules.into_iter().find(|r| r.name == rule);
     let loaded = loaded.ok_or_else(|| SetupError::NoSuchRule(rule.to_owned()))?;
     let mut registry = stored_registry(&view)?;
+    if registry.leaving.contains(rule) {
+        return Err(RulesError::StillTelling { rule: rule.to_owned() }.into());
+    }
     if registry.namespace(rule).is_some_and(|n| n.namespace_id == loaded.namespace_id)
         && !registry.pauses.contains_key(rule)
     {

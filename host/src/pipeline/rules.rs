@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub mod stored;
+mod unique;
 
 /// A rule that cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -119,12 +120,9 @@ pub enum RulesError {
     },
     /// The configuration cannot decide on a rule that stands still.
     #[error(
-        "rule {rule} is paused, or has not caught up yet; start once with manage = \"state\" and `retag rule resume {rule}`"
+        "rule {0} is paused, or has not caught up; start once with manage = \"state\" and `retag rule resume {0}`"
     )]
-    StillPaused {
-        /// Rule.
-        rule: String,
-    },
+    StillPaused(String),
     /// The state lacks a file that it needs.
     #[error("state-corrupt: rule {rule}: the state does not hold its file {file}; restore it from a backup")]
     FileGone {
@@ -193,7 +191,7 @@ pub fn attach(
     }
     stored::attach(rules, (view, options.cache.as_deref()), &mut attached)?;
     attached.rules.sort_by(|a, b| (&a.name, a.namespace).cmp(&(&b.name, b.namespace)));
-    labels_are_unique(&attached)?;
+    unique::labels(&attached)?;
     attached.changed = attached.registry != before || !attached.dropped.is_empty();
     Ok(attached)
 }
@@ -578,20 +576,4 @@ impl Loaded {
     pub(super) fn live_for(self, namespace: &Namespace) -> LiveRule {
         self.live((namespace.space, namespace.entity), Vec::new())
     }
-}
-
-fn labels_are_unique(attached: &Attached) -> Result<(), RulesError> {
-    let mut taken: BTreeMap<&str, &str> = BTreeMap::new();
-    for rule in attached.rules.iter().filter(|rule| rule.is_live()) {
-        for label in &rule.compiled.manifest.labels {
-            if let Some(other) = taken.insert(&label.name, &rule.name) {
-                return Err(RulesError::LabelTaken {
-                    rule: rule.name.clone(),
-                    label: label.name.clone(),
-                    other: other.to_owned(),
-                });
-            }
-        }
-    }
-    Ok(())
 }

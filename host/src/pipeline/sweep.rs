@@ -193,8 +193,12 @@ impl Work {
         if operation.kind == OperationKind::Resume {
             return Some(Self::resume(registry, operation, (entity, new)));
         }
+        let gone = operation.kind == OperationKind::Tell && old.space == new.space;
+        let new = if gone { old.without_labels() } else { new };
         let mut sweep = Sweep::new(vec![Pair { entity, old, new, cause: operation.cause }]);
-        if operation.kind == OperationKind::Tell {
+        if gone {
+            sweep.stage = Stage::Tell; // nothing evaluates the old one any more
+        } else if operation.kind == OperationKind::Tell {
             sweep.stage = Stage::Announce;
         }
         let namespace = registry.namespace_of(sweep.pairs.first()?.new.namespace)?;
@@ -290,7 +294,7 @@ impl Pipeline {
     /// Operations wait for their next slice.
     pub(super) fn wants_slice(&self) -> bool {
         let first = self.slice_work();
-        let tells = |w: &Work| matches!(w.sweep.stage, Stage::Announce | Stage::Renew);
+        let tells = |w: &Work| matches!(w.sweep.stage, Stage::Announce | Stage::Renew | Stage::Tell);
         let full = first.is_some_and(tells) && self.book.outbox.is_full();
         first.is_some() && !full && self.stopping.is_none() && self.commands.is_empty()
     }

@@ -82,6 +82,18 @@ pub enum Command {
         /// Rule.
         rule: String,
     },
+    /// Take a rule out: its labels are unset, its sums go.
+    Remove {
+        /// Rule.
+        rule: String,
+    },
+    /// Forget a revision that nothing is read by.
+    Forget {
+        /// Rule.
+        rule: String,
+        /// Revision.
+        revision: u32,
+    },
     /// Drop a replaced generation whose grace is over.
     Retire {
         /// Rule.
@@ -204,6 +216,8 @@ impl Command {
             Self::Rollback { .. } => "rollback",
             Self::Cancel { .. } => "cancel",
             Self::Pause { .. } => "pause",
+            Self::Remove { .. } => "rm",
+            Self::Forget { .. } => "forget",
             Self::Resume { .. } => "resume",
             Self::Retire { .. } => "retire",
             Self::GiveUp { .. } => "give up",
@@ -222,6 +236,8 @@ impl Command {
             | Self::Cancel { rule, .. }
             | Self::Pause { rule, .. }
             | Self::Resume { rule }
+            | Self::Remove { rule }
+            | Self::Forget { rule, .. }
             | Self::Retire { rule, .. }
             | Self::GiveUp { rule, .. } => rule,
         }
@@ -319,6 +335,8 @@ impl Registry {
                 self.pause(rule, (by, why, *forced), facts, &mut effect)?;
             }
             Command::Resume { rule } => self.resume(rule, facts, &mut effect)?,
+            Command::Remove { rule } => self.remove(rule, facts, &mut effect)?,
+            Command::Forget { rule, revision } => self.forget(rule, *revision, &mut effect)?,
             Command::Retire { space, .. } => self.retire(*space, facts, &mut effect),
             Command::GiveUp { space, why, .. } => self.give_up(*space, why, facts, &mut effect),
         }
@@ -490,7 +508,7 @@ impl Registry {
     }
 
     /// Remembers what a switch changes, for those who hear of it as a whole.
-    fn summarize(
+    pub(super) fn summarize(
         &mut self,
         (old, new): (&Generation, &Generation),
         cause: Cause,

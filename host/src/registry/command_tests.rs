@@ -4,6 +4,8 @@ use super::*;
 
 #[path = "pause_tests.rs"]
 mod pauses;
+#[path = "remove_tests.rs"]
+mod removals;
 
 use crate::registry::LabelNames;
 use crate::registry::revision::Release;

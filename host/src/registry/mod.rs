@@ -12,6 +12,7 @@ pub mod plan;
 mod prepare;
 pub mod preview;
 mod refusal;
+mod remove;
 pub mod revision;
 
 pub use key::KeyType;
@@ -185,6 +186,12 @@ pub struct Registry {
     /// Rules that stand still, or catch up with what they missed.
     #[serde(default)]
     pub pauses: BTreeMap<String, Pause>,
+    /// Rules that have gone and whose labels are being told unset.
+    #[serde(default)]
+    pub leaving: BTreeSet<String>,
+    /// The last number of a rule whose revisions are forgotten in part.
+    #[serde(default)]
+    pub last_revisions: BTreeMap<String, u32>,
 }
 
 impl Registry {

@@ -174,6 +174,9 @@ impl Registry {
     /// A generation whose grace is over and that no telling needs any more.
     #[must_use]
     pub fn expired(&self, now: i64) -> Option<Command> {
+        if let Some(gone) = self.gone() {
+            return Some(gone);
+        }
         let over = |g: &&Generation| {
             let due = g.retained.is_some_and(|r| r.until_us <= now);
             let awake = !self.pauses.contains_key(&g.rule);
@@ -184,7 +187,7 @@ impl Registry {
     }
 
     /// An operation under way needs the generation's labels.
-    fn is_needed(&self, generation: u32) -> bool {
+    pub(super) fn is_needed(&self, generation: u32) -> bool {
         self.running().any(|o| o.old == generation || o.new == generation)
     }
 
@@ -193,6 +196,9 @@ impl Registry {
             matches!(self.expired(facts.now), Some(Command::Retire { space: s, .. }) if s == space);
         if effect.done.changed {
             self.end_generation(space, effect);
+            if let Some(rule) = self.generation(space).map(|g| g.rule.clone()) {
+                self.leaving.remove(&rule);
+            }
         }
     }
 

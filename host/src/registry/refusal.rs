@@ -113,6 +113,16 @@ pub enum Refusal {
         /// How far it is.
         what: String,
     },
+    /// The revision is read by.
+    #[error("{rule}@{revision} is {what}: only a revision that nothing is read by can be forgotten")]
+    InUse {
+        /// Rule.
+        rule: String,
+        /// Revision.
+        revision: u32,
+        /// How far it is.
+        what: String,
+    },
     /// No such preview.
     #[error("{rule}@{revision} has no preview `{preview}` against the live revision")]
     UnknownPreview {
@@ -184,6 +194,7 @@ impl Refusal {
             Self::PositionGone { .. } => (409, "position-gone", "A source does not hold what was missed"),
             Self::NothingBefore(_) => (409, "nothing-before", "No earlier revision"),
             Self::NotCancellable { .. } => (409, "not-cancellable", "Nothing to cancel"),
+            Self::InUse { .. } => (409, "revision-in-use", "The revision is in use"),
             Self::UnknownPreview { .. } => (404, "unknown-preview", "Unknown preview"),
             Self::Moved { .. } => (409, "preview-moved", "The preview does not hold any more"),
             Self::TooMany { .. } => (409, "too-many-revisions", "Too many"),
@@ -225,6 +236,9 @@ impl Refusal {
                 "activate another revision by its number (`retag rule ls RULE`); a rule that is to go is paused (`retag rule pause RULE`)"
             }
             Self::NotCancellable { .. } => "`retag rule rollback RULE` goes back from a live one",
+            Self::InUse { .. } => {
+                "activate another one and wait for the end of its grace, or cancel what is prepared"
+            }
             Self::UnknownPreview { .. } => "`retag rule preview RULE@N` makes one",
             Self::Moved { .. } => "look at a new preview: `retag rule preview RULE@N`",
             Self::TooMany { .. } => {

@@ -309,7 +309,8 @@ impl Registry {
     pub fn next_revision(&self, rule: &str) -> u32 {
         let of_revisions = self.revisions_of(rule).map(|r| r.number);
         let of_generations = self.generations.iter().filter(|g| g.rule == rule).map(|g| g.revision);
-        of_revisions.chain(of_generations).max().unwrap_or(0) + 1
+        let forgotten = self.last_revisions.get(rule).copied();
+        of_revisions.chain(of_generations).chain(forgotten).max().unwrap_or(0) + 1
     }
 
     /// Operations under way, oldest first: the order in which they are worked on.

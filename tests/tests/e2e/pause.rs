@@ -111,3 +111,53 @@ fn a_stopped_directory_takes_a_pause_and_reads_say_stale() {
     let said = folder.run();
     assert!(!said.status.success() && said.err.contains("rule payer is paused"), "{}", said.err);
 }
+
+#[test]
+fn a_rule_that_is_taken_out_is_told_unset_and_does_not_come_back() {
+    let folder = small_shop();
+    let mut host = folder.start(&["run"], &[]);
+    caught_up(&mut host, &folder);
+    let before = folder.read("labels.ndjson").lines().count();
+    refused(&folder, &["rm", "payer"], &["--yes"]);
+    refused(&folder, &["rm", "payer@1", "--yes"], &["revision-in-use"]);
+    let out = rule(&folder, &["rm", "payer", "--yes", "--reason", "not wanted"]);
+    assert!(out.contains("payer is gone since commit"), "{out}");
+    let out = folder.retag(&["get", "user/1"]).out;
+    assert!(!out.contains("silver"), "{out}");
+    host.until("the end of the telling", || (last_operation(&folder)["state"] == "done").then_some(()));
+    host.signal("INT");
+    host.wait().assert_ok();
+    let told = folder.read("labels.ndjson");
+    let mut held = std::collections::BTreeSet::new();
+    for line in told.lines() {
+        let message: Value = serde_json::from_str(line).unwrap();
+        let name = format!("{} {}", message["key"], message["label"]);
+        if message["op"] == "set" {
+            held.insert(name)
+        } else {
+            held.remove(&name)
+        };
+    }
+    assert!(held.is_empty() && told.lines().count() > before, "{told}");
+    folder.append("o.p0.json", order(10, (10, 1), "2500.00"));
+    folder.run().assert_ok();
+    assert_eq!(folder.read("labels.ndjson"), told);
+    let mut host = folder.start(&["run"], &[]);
+    caught_up(&mut host, &folder);
+    let status = folder.retag(&["status"]).out;
+    assert!(status.contains("drift") && status.contains("rule payer is in the configuration"), "{status}");
+    host.signal("INT");
+    host.wait().assert_ok();
+    let history = rule(&folder, &["history", "payer"]);
+    assert!(history.contains("not wanted"), "{history}");
+    assert!(rule(&folder, &["ls", "payer"]).contains("payer@1   retired"));
+    let out = rule(&folder, &["push", "payer.wasm"]);
+    assert!(out.contains("payer@1"), "{out}");
+    rule(&folder, &["rm", "payer@1", "--yes"]);
+    let out = rule(&folder, &["push", "payer.wasm"]);
+    assert!(out.contains("payer@2"), "{out}");
+    // The way back.
+    folder.retag(&["run", "--until-end", "--rebuild", "payer"]).assert_ok();
+    let got = folder.retag(&["get", "user/1"]).assert_ok().out;
+    assert!(got.contains("5500.00") && got.contains("big_spender"), "{got}");
+}

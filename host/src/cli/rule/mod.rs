@@ -7,6 +7,7 @@ pub mod inspect;
 pub mod look;
 pub mod pause;
 pub mod release;
+pub mod remove;
 pub mod test;
 
 mod crate_info;
@@ -44,6 +45,8 @@ pub enum Command {
     Pause(pause::PauseArgs),
     /// Let a paused rule go on: it reads what it missed beside the stream.
     Resume(pause::ResumeArgs),
+    /// Take a rule out with its labels, or forget a revision.
+    Rm(remove::Args),
     /// Change parameters.
     #[command(subcommand)]
     Params(release::ParamsCommand),
@@ -78,6 +81,7 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
         Command::Cancel(args) => release::cancel(args),
         Command::Pause(args) => pause::pause(args),
         Command::Resume(args) => pause::resume(args),
+        Command::Rm(args) => remove::run(args),
         Command::Params(command) => release::params(command),
         Command::Ls(args) => look::ls(args),
         Command::Show(args) => look::show(args),

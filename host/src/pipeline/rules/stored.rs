@@ -22,6 +22,15 @@ pub(super) fn attach(
     }
     let engine = rule_engine(cache)?;
     for name in names {
+        if attached.registry.live(&name).is_none() {
+            if configured.iter().any(|c| c.name == name) {
+                attached.drift.push(format!(
+                    "rule {name} is in the configuration but was removed by a command; take it out there, or read it \
+                     again with --rebuild {name}"
+                ));
+            }
+            continue;
+        }
         restore(&engine, view, &name, attached)?;
         drift(configured.iter().find(|c| c.name == name), &name, attached);
     }
@@ -121,9 +130,10 @@ pub fn give_back(attached: &mut Attached, rule: &str) -> Result<(), RulesError> 
     }
     let registry = &mut attached.registry;
     if registry.pauses.contains_key(rule) {
-        return Err(RulesError::StillPaused { rule: rule.to_owned() });
+        return Err(RulesError::StillPaused(rule.to_owned()));
     }
-    if registry.running().any(|o| o.rule == rule && o.kind == OperationKind::Tell) {
+    let telling = registry.running().any(|o| o.rule == rule && o.kind == OperationKind::Tell);
+    if telling || registry.leaving.contains(rule) {
         return Err(RulesError::StillTelling { rule: rule.to_owned() });
     }
     let running: Vec<u64> = registry.running().filter(|o| o.rule == rule).map(|o| o.id).collect();
