@@ -46,9 +46,7 @@ fn files(path: &Path, into: &mut Vec<PathBuf>) {
         for entry in path.read_dir().unwrap() {
             files(&entry.unwrap().path(), into);
         }
-    } else if path.extension().is_some_and(|e| e == "rs")
-        && !path.to_string_lossy().ends_with("_tests.rs")
-    {
+    } else if path.extension().is_some_and(|e| e == "rs") && !path.to_string_lossy().ends_with("_tests.rs") {
         into.push(path.to_owned());
     }
 }

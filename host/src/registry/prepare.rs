@@ -25,6 +25,11 @@ impl Registry {
         effect.done.revision = number;
         let live = self.live(rule).map_or(NO_SPACE, |g| g.space);
         self.is_awake(rule)?;
+        if self.leaving.contains(rule) {
+            let operation = self.running().find(|o| o.rule == rule).map_or(0, |o| o.id);
+            let what = "telling that its labels are gone".to_owned();
+            return Err(Refusal::UnderWay { rule: rule.to_owned(), operation, what });
+        }
         let under_way = self.running().find(|o| o.rule == rule && o.kind == OperationKind::Prepare);
         if self.generation_of(rule, number).is_some() {
             effect.done.operation = under_way.filter(|o| o.revision == number).map(|o| o.id);
@@ -165,7 +170,7 @@ impl Registry {
             self.namespaces.retain(|n| n.space != namespace);
             effect.dropped.push(namespace);
             // A rule that never was live is as if it had only been pushed.
-            if self.namespace(&rule).is_none() {
+            if self.namespace(&rule).is_none() && !self.generations.iter().any(|g| g.rule == rule) {
                 self.taken_over.remove(&rule);
             }
         }

@@ -233,7 +233,7 @@ impl Refusal {
                 "bring back what the source held and resume again; or start once with --rebuild RULE, which reads all history"
             }
             Self::NothingBefore(_) => {
-                "activate another revision by its number (`retag rule ls RULE`); a rule that is to go is paused (`retag rule pause RULE`)"
+                "activate another revision by its number (`retag rule ls RULE`), or take the rule out: `retag rule rm RULE`"
             }
             Self::NotCancellable { .. } => "`retag rule rollback RULE` goes back from a live one",
             Self::InUse { .. } => {

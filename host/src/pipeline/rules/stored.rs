@@ -22,7 +22,8 @@ pub(super) fn attach(
     }
     let engine = rule_engine(cache)?;
     for name in names {
-        if attached.registry.live(&name).is_none() {
+        let runs = |g: &Generation| g.rule == name && g.state.is_kept();
+        if !attached.registry.generations.iter().any(runs) {
             if configured.iter().any(|c| c.name == name) {
                 attached.drift.push(format!(
                     "rule {name} is in the configuration but was removed by a command; take it out there, or read it \
