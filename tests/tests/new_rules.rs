@@ -10,6 +10,7 @@ use retag_tests::shop::Config;
 use retag_tests::simulation::{
     Fate, Outcome, Random, Rules, World, assert_exact, delivered_labels, push, registry,
 };
+use std::sync::Arc;
 
 /// What brings `rule` in, step by step.
 fn step(rules: &Rules, rule: &str, release: Release, live: bool) -> Vec<(Command, Option<Code>)> {
@@ -63,6 +64,14 @@ fn goes_and_comes_again(
     }
 }
 
+/// The lines in the first `quarter` quarters of a log.
+fn until(log: &[u8], quarter: usize) -> Arc<Vec<u8>> {
+    let end = log.len() * quarter / 4;
+    let mut bytes: Vec<u8> = log.iter().take(end).copied().collect();
+    bytes.truncate(bytes.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1));
+    bytes.into()
+}
+
 fn release(world: &World, rule: &str) -> Release {
     registry(&world.view()).release(rule, 1)
 }
@@ -86,11 +95,7 @@ fn a_rule_that_comes_later_is_as_if_it_had_been_there_from_the_start() {
         world.cycle_bytes_max = 1_000 + random.below(8_000);
         let logs = std::mem::take(&mut world.logs);
         for quarter in 1..=4 {
-            let cut = |log: &[u8]| {
-                let at = log.len() * quarter / 4;
-                log[..at].iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1)
-            };
-            world.logs = logs.iter().map(|log| log[..cut(log)].to_vec().into()).collect();
+            world.logs = logs.iter().map(|log| until(log, quarter)).collect();
             for _ in 0..random.below(3) {
                 world.workers = 1 + usize::try_from(random.below(4)).unwrap();
                 if random.below(4) == 0 {
