@@ -296,6 +296,10 @@ fn a_running_and_a_stopped_host_give_the_same_bytes() {
         let mut value: Value = serde_json::from_slice(&output.stdout).unwrap();
         let running = value["running"].take();
         value["problems"].as_array_mut().unwrap().retain(|problem| problem["code"] != "stopped");
+        for rule in value["rules"].as_array_mut().unwrap() {
+            let run_state = rule["run_state"].take();
+            assert_eq!(run_state, if running == true { "running" } else { "stopped" });
+        }
         (running, value)
     };
     let (running, one) = status(&status_running);

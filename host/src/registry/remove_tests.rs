@@ -25,6 +25,7 @@ fn a_rule_goes_when_everyone_is_told() {
     assert!(world.registry.expired(0).is_none(), "it is being told");
     assert_eq!(world.code(remove()), "unknown-rule");
     assert_eq!(world.code(forget(1)), "revision-in-use");
+    assert_eq!(world.code(Command::Prepare { rule: "payer".into(), revision: 1 }), "operation-under-way");
     world.finish();
     let Some(retire @ Command::Retire { space, .. }) = world.registry.expired(0) else {
         panic!("nothing goes")
@@ -37,7 +38,8 @@ fn a_rule_goes_when_everyone_is_told() {
     assert_eq!(world.releases(), [Release::Retired, Release::Checked]);
     assert!(world.registry.taken_over.contains("payer"));
     assert_eq!(world.ask(push("l3", "m", &["a"])).unwrap().done.revision, 3);
-    assert_eq!(world.code(Command::Prepare { rule: "payer".into(), revision: 3 }), "needs-history");
+    world.ask(Command::Prepare { rule: "payer".into(), revision: 3 }).unwrap();
+    assert!(world.registry.namespaces.iter().all(|n| n.filling), "it comes as a rule that is new");
 }
 
 #[test]
