@@ -79,6 +79,16 @@ pub(crate) fn expected(messages: &[Vec<u8>], side: MapSide) -> Vec<String> {
     lines
 }
 
+/// Takes the second half of each file of the shop's log out, for who writes it later.
+pub(crate) fn second_halves(folder: &Folder) -> [(&'static str, String); 2] {
+    let whole = ["o.p0.json", "o.p1.json"].map(|name| (name, folder.read(name)));
+    whole.map(|(name, text)| {
+        let at = text[..text.len() / 2].rfind('\n').expect("a line") + 1;
+        folder.write(name, &text[..at]);
+        (name, text[at..].to_owned())
+    })
+}
+
 /// A writer appends all the while, the host is killed inside the lane, and everything comes out as recomputed.
 #[test]
 fn new_aggregates_are_prepared_beside_the_stream_through_kill_9() {
@@ -86,12 +96,7 @@ fn new_aggregates_are_prepared_beside_the_stream_through_kill_9() {
         let folder = Folder::new();
         let messages = shop(&folder, 12_000);
         // Half is there at the start, the rest comes while the lane reads.
-        let whole = ["o.p0.json", "o.p1.json"].map(|name| (name, folder.read(name)));
-        let halves = whole.map(|(name, text)| {
-            let at = text[..text.len() / 2].rfind('\n').expect("a line") + 1;
-            folder.write(name, &text[..at]);
-            (name, text[at..].to_owned())
-        });
+        let halves = second_halves(&folder);
         folder.configure("[engine]", "[engine]\ncycle_bytes_max = 20000\nblock_bytes = 4000");
         let mut host = folder.start(&["run"], &[]);
         caught_up(&mut host, &folder);

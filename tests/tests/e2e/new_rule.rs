@@ -1,6 +1,6 @@
 //! A rule that the state does not know comes to a host that runs: its history is read beside the stream.
 
-use crate::backfill::{answers, caught_up, last_operation};
+use crate::backfill::{answers, caught_up, last_operation, second_halves};
 use crate::harness::Folder;
 use crate::message::{shop as small_shop, told};
 use crate::release::{json, refused, rule};
@@ -42,12 +42,7 @@ fn a_new_rule_reads_its_history_beside_the_stream_through_kill_9() {
     for killed_by in ["lane:20", "block-write:30"] {
         let folder = Folder::new();
         shop(&folder, 8_000);
-        let whole = ["o.p0.json", "o.p1.json"].map(|name| (name, folder.read(name)));
-        let halves = whole.map(|(name, text)| {
-            let at = text[..text.len() / 2].rfind('\n').expect("a line") + 1;
-            folder.write(name, &text[..at]);
-            (name, text[at..].to_owned())
-        });
+        let halves = second_halves(&folder);
         folder.configure("[engine]", "[engine]\ncycle_bytes_max = 20000\nblock_bytes = 4000");
         folder.run().assert_ok();
         let pushed = rule(&folder, &["push", "red_packet.wasm"]);
