@@ -61,9 +61,11 @@ fn a_new_rule_reads_its_history_beside_the_stream_through_kill_9() {
         assert!(history["rows"].as_u64().is_some_and(|rows| rows > 0), "{history}");
         caught_up(&mut host, &folder);
         folder.retag(&["members", "generous"]).assert_error(1, &["unknown-label"]);
+        let shown = rule(&folder, &["preview", "red_packet@1"]);
+        assert!(shown.contains("red_packet@1 against no labels"), "{shown}");
         let preview = json(&folder, &["preview", "red_packet@1"]);
         let out = rule(&folder, &["activate", "red_packet@1"]);
-        assert!(out.contains("red_packet@1 is live"), "{out}");
+        assert!(out.contains("red_packet@1 is live") && !out.contains("rollback"), "{out}");
         assert_eq!(all(&folder), expect, "{killed_by}");
         refused(&folder, &["rollback", "red_packet"], &["nothing-before"]);
         host.signal("INT");

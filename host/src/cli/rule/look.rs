@@ -192,10 +192,12 @@ pub fn preview(args: &OneArgs) -> anyhow::Result<()> {
 
 fn preview_table(answer: &PreviewAnswer, out: &mut Out) -> anyhow::Result<()> {
     let (preview, name) = (&answer.preview, format!("{}@{}", answer.rule, answer.revision));
-    out.line(&format!(
-        "{name} against {}@{}: {} keys change; exact at commit {}\n",
-        answer.rule, preview.against, preview.changed_keys, preview.commit
-    ))?;
+    let against = match preview.against {
+        0 => "no labels".to_owned(), // the rule is new
+        live => format!("{}@{live}", answer.rule),
+    };
+    let (keys, commit) = (preview.changed_keys, preview.commit);
+    out.line(&format!("{name} against {against}: {keys} keys change; exact at commit {commit}\n"))?;
     let mut table = Table::new(["LABEL", "ENTERED", "LEFT", "KEPT"]);
     for label in &preview.labels {
         let numbers = [label.entered, label.left, label.kept].map(|n| n.to_string());

@@ -281,13 +281,15 @@ pub fn activate(args: &ActivateArgs) -> anyhow::Result<()> {
         _ => Value::Object(Map::new()),
     };
     let done: Done = session.post(&args.revision.path("/activate"), serde_json::to_vec(&body)?)?;
-    switched(&session, &done)
+    // Before the first revision of a rule there is mostly nothing to go back to.
+    switched(&session, &done, done.revision > 1)
 }
 
-fn switched(session: &Session, done: &Done) -> anyhow::Result<()> {
+fn switched(session: &Session, done: &Done, has_way_back: bool) -> anyhow::Result<()> {
     let name = format!("{}@{}", done.rule, done.revision);
     let line = if done.changed {
-        format!("{name} is live since commit {}; back with `retag rule rollback {}`", done.commit, done.rule)
+        let back = format!("; back with `retag rule rollback {}`", done.rule);
+        format!("{name} is live since commit {}{}", done.commit, if has_way_back { &back } else { "" })
     } else {
         format!("{name} is live already")
     };
@@ -301,7 +303,7 @@ fn switched(session: &Session, done: &Done) -> anyhow::Result<()> {
 pub fn rollback(args: &RollbackArgs) -> anyhow::Result<()> {
     let session = Session::open(&args.common)?;
     let done: Done = session.post(&format!("/v1/rules/{}/rollback", segment(&args.rule)), Vec::new())?;
-    switched(&session, &done)
+    switched(&session, &done, true)
 }
 
 /// Drops a revision's labels that never were live.
@@ -336,7 +338,7 @@ pub fn params(command: &ParamsCommand) -> anyhow::Result<()> {
     }
     let revision = RevisionArg { rule: done.rule, revision: done.revision };
     let done: Done = session.post(&revision.path("/activate"), b"{}".to_vec())?;
-    switched(&session, &done)
+    switched(&session, &done, true)
 }
 
 #[cfg(test)]

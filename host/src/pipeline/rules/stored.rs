@@ -97,7 +97,7 @@ fn drift(configured: Option<&Loaded>, name: &str, attached: &mut Attached) {
     let Some(live) = attached.registry.live(name) else { return };
     let revision = live.revision;
     let what = match configured {
-        None => "is not in the configuration any more".to_owned(),
+        None => "is not in the configuration".to_owned(),
         Some(c)
             if c.namespace_id != namespace_id(&attached.registry, name) || c.label_id != live.label_id =>
         {
