@@ -251,6 +251,15 @@ impl SinkConfig {
             Self::Ndjson { deliver, .. } | Self::Stdout { deliver } => *deliver,
         }
     }
+
+    /// The file that it writes to.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Ndjson { path, .. } => Some(path),
+            Self::Stdout { .. } => None,
+        }
+    }
 }
 
 impl Config {

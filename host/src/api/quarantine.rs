@@ -4,7 +4,7 @@
 use super::error::ApiError;
 use super::reader::Reader;
 use crate::label::outbox::Place;
-use crate::pipeline::rows::{TOTALS, Totals};
+use crate::pipeline::rows::Totals;
 use crate::state::{StoreError, Table};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -101,8 +101,7 @@ pub fn list(reader: &Reader, question: &Question) -> Result<BadImages, ApiError>
     if damaged {
         return Err(ApiError::Damaged("an entry of the quarantine"));
     }
-    let totals: Option<Totals> = reader.fact(TOTALS, "the row of totals")?;
-    let Totals { bad_images, quarantine_dropped: dropped, .. } = totals.unwrap_or_default();
+    let Totals { bad_images, quarantine_dropped: dropped, .. } = reader.totals()?;
     Ok(BadImages { commit: reader.commit(), bad_images, dropped, entries, next })
 }
 

@@ -4,7 +4,7 @@ use super::about::About;
 use super::error::{ApiError, listed};
 use super::rebuild::What;
 use crate::clock;
-use crate::pipeline::rows::{POSITIONS, Positions};
+use crate::pipeline::rows::{POSITIONS, Positions, TOTALS, Totals};
 use crate::registry::{Entity, Generation, META_KEY, Namespace, Registry};
 use crate::state::{Record, Table, View, entity_key, key_hash, shard_of};
 use serde::de::DeserializeOwned;
@@ -69,6 +69,11 @@ impl Reader {
         what: &'static str,
     ) -> Result<Option<T>, ApiError> {
         meta(&self.view, key, what)
+    }
+
+    /// What was counted since the state was made.
+    pub(super) fn totals(&self) -> Result<Totals, ApiError> {
+        Ok(self.fact(TOTALS, "the row of totals")?.unwrap_or_default())
     }
 
     /// The refusal of something that this state does not know, or not yet.

@@ -198,7 +198,11 @@ pub(super) fn one(reader: &Reader, revision: &Revision) -> Result<RevisionAnswer
     let namespace = registry.generation_of(rule, number).and_then(|g| registry.namespace_of(g.namespace));
     let behind = reader.positions.catching_up || namespace.is_some_and(|n| n.filling);
     let pause = registry.pauses.get(rule).filter(|_| namespace.is_some());
-    let (run_state, data_state) = states(reader, pause, behind);
+    let refused = match namespace {
+        Some(namespace) => reader.totals()?.refused.contains_key(&namespace.space),
+        None => false,
+    };
+    let (run_state, data_state) = states(reader, pause, behind, refused);
     let retained = registry.generation_of(rule, number).and_then(|g| g.retained);
     let under_way = registry.running().find(|o| o.rule == *rule && o.revision == number);
     Ok(RevisionAnswer {

@@ -4,6 +4,7 @@ use super::error::ApiError;
 use super::reader::Reader;
 use super::release::RunState;
 use crate::clock;
+use crate::pipeline::rows::Totals;
 use crate::registry::{
     ERROR, Generation, GenerationState, Namespace, OVERFLOW, PENDING, Pause, STATUS_INDEX,
 };
@@ -20,7 +21,7 @@ pub enum DataState {
     Exact,
     /// Its sources have not yet been read to their first end.
     CatchingUp,
-    /// A source begins in the middle: rows that lived before are missing for good.
+    /// Row images are missing for good: those of rows that lived before a source begins, or those that the rule refused.
     Approximate,
     /// The rule is paused, or has not yet caught up with what it missed.
     Stale,
@@ -105,21 +106,23 @@ pub struct LabelAnswer {
 /// # Errors
 /// A registry that contradicts itself.
 pub fn all(reader: &Reader) -> Result<Vec<RuleAnswer>, ApiError> {
+    let totals = reader.totals()?;
     let mut rules = Vec::new();
     for generation in reader.live() {
         let namespace = reader.registry.namespaces.iter().find(|n| n.space == generation.namespace);
         let namespace = namespace.ok_or(ApiError::Damaged("the namespace of a live rule"))?;
-        rules.push(one(reader, generation, namespace));
+        rules.push(one(reader, generation, namespace, &totals));
     }
     Ok(rules)
 }
 
-fn one(reader: &Reader, generation: &Generation, namespace: &Namespace) -> RuleAnswer {
+fn one(reader: &Reader, generation: &Generation, namespace: &Namespace, totals: &Totals) -> RuleAnswer {
     let entity = reader.registry.entities.get(usize::from(namespace.entity));
     let held = |mark| reader.view.count(generation.space, STATUS_INDEX, mark);
     let pause = reader.registry.pauses.get(&generation.rule);
     let behind = reader.positions.catching_up;
-    let (run_state, data_state) = states(reader, pause, behind);
+    let (run_state, data_state) =
+        states(reader, pause, behind, totals.refused.contains_key(&namespace.space));
     RuleAnswer {
         rule: generation.rule.clone(),
         entity: entity.map_or_else(String::new, |e| e.name.clone()),
@@ -151,8 +154,14 @@ fn one(reader: &Reader, generation: &Generation, namespace: &Namespace) -> RuleA
     }
 }
 
-/// How the host works on a rule, and how good its sums are; `behind` = they lack what the host still reads.
-pub(super) fn states(reader: &Reader, pause: Option<&Pause>, behind: bool) -> (RunState, DataState) {
+/// How the host works on a rule, and how good its sums are; `behind` = they lack what the host still reads, `refused` =
+/// the rule refused images.
+pub(super) fn states(
+    reader: &Reader,
+    pause: Option<&Pause>,
+    behind: bool,
+    refused: bool,
+) -> (RunState, DataState) {
     let about = &reader.about;
     let run_state = match pause {
         _ if !about.running => RunState::Stopped,
@@ -163,7 +172,7 @@ pub(super) fn states(reader: &Reader, pause: Option<&Pause>, behind: bool) -> (R
     };
     let data_state = match pause {
         Some(_) => DataState::Stale,
-        None if !about.complete() => DataState::Approximate,
+        None if !about.complete() || refused => DataState::Approximate,
         None if behind => DataState::CatchingUp,
         None => DataState::Exact,
     };

@@ -7,7 +7,7 @@ use super::reader::Reader;
 use super::rebuild::RebuildProgress;
 use super::rules::{self, RuleAnswer};
 use crate::label::outbox::Place;
-use crate::pipeline::rows::{CURSORS, Cursors, TOTALS, Totals};
+use crate::pipeline::rows::{CURSORS, Cursors, Totals};
 use crate::state::Table;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -93,7 +93,7 @@ pub struct Sink {
 /// Facts that do not read, what the store says.
 pub fn of(reader: &Reader) -> Result<StatusAnswer, ApiError> {
     let about = &reader.about;
-    let totals: Totals = reader.fact(TOTALS, "the row of totals")?.unwrap_or_default();
+    let totals = reader.totals()?;
     let cursors: Cursors = reader.fact(CURSORS, "the row of sink cursors")?.unwrap_or_default();
     let sources = sources(reader);
     let rules = rules::all(reader)?;

@@ -15,7 +15,7 @@ use crate::config::Deliver;
 use crate::label::outbox::{CHUNK_INDEX, Place, decode};
 use crate::label::{SWITCH, Transition};
 use crate::pipeline::outbox::first_floor;
-use crate::pipeline::rows::{FLOOR, TOTALS, Totals};
+use crate::pipeline::rows::FLOOR;
 use crate::sink::hears;
 use crate::sink::message::{Message, Origin, Summary, parse_id};
 use crate::state::Table;
@@ -143,7 +143,7 @@ fn floor(reader: &Reader) -> Result<u64, ApiError> {
     if let Some(floor) = reader.fact(FLOOR, "the row of dropped transitions")? {
         return Ok(floor);
     }
-    let totals: Totals = reader.fact(TOTALS, "the row of totals")?.unwrap_or_default();
+    let totals = reader.totals()?;
     Ok(first_floor(reader.commit(), totals.transitions))
 }
 

@@ -97,8 +97,33 @@ pub fn main() -> std::process::ExitCode {
         Err(error) if error.is::<print::Closed>() => 0.into(),
         Err(error) if error.is::<rule::look::Changes>() => 2.into(),
         Err(error) => {
-            eprintln!("retag: {error:#}");
+            eprintln!("retag: {}", whole(&error));
             if error.is::<run::Unfinished>() { UNFINISHED.into() } else { 1.into() }
         }
+    }
+}
+
+/// An error with its causes, without those whose words stand in what was said before them.
+fn whole(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
+        "" => cause,
+        known if known.contains(&cause) => said,
+        known => format!("{known}: {cause}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    #[test]
+    fn an_error_says_nothing_twice() {
+        let full = || std::io::Error::from_raw_os_error(28);
+        let store = crate::state::StoreError::Io { doing: "write", path: "data".into(), source: full() };
+        let failure = crate::pipeline::failure::Failure::from(store);
+        let said = super::whole(&anyhow::Error::from(failure));
+        assert_eq!(said.matches("No space left").count(), 1, "{said}");
+        let said = super::whole(&Err::<(), _>(full()).context("cannot read x").unwrap_err());
+        assert_eq!(said, format!("cannot read x: {}", full()));
     }
 }

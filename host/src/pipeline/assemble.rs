@@ -38,7 +38,7 @@ pub struct Book {
     /// Per (namespace, table): images and bad ones since start.
     pub(super) fits: BTreeMap<(u32, String), (u64, u64)>,
     /// Per rule: code and message of the last bad image since start.
-    pub(super) last_bad: BTreeMap<String, (&'static str, String)>,
+    pub(super) last_bad: BTreeMap<(String, String), (&'static str, String)>,
     /// The registry as of the last assembled commit.
     pub registry: Registry,
     /// The sweep of the start.
@@ -121,6 +121,20 @@ impl Book {
             !self.cursors.contains_key(name) && !dropped.contains(name) && self.outbox.waits_from(*cursor)
         });
         Ok(missing.map(|(name, _)| name))
+    }
+
+    /// What there is to say of sinks that shall be given up although the state does not know them, or that are configured.
+    pub(super) fn idle_drops(&self, view: &View, dropped: &[String]) -> Result<Vec<String>, Failure> {
+        let stored: Cursors = read(view, rows::CURSORS)?.unwrap_or_default();
+        let say = |name: &String| {
+            let why = match (self.cursors.contains_key(name), stored.contains_key(name)) {
+                (true, _) => "is configured and keeps what waits for it",
+                (false, false) => "is not known to the state",
+                (false, true) => return None,
+            };
+            Some(format!("--drop-sink {name}: sink {name} {why}; nothing is given up"))
+        };
+        Ok(dropped.iter().filter_map(say).collect())
     }
 
     /// What number and engine time the next commit would have.
@@ -265,6 +279,9 @@ impl Book {
             let fits = self.fits.entry((*namespace, name)).or_default();
             *fits = (fits.0 + images, fits.1 + bad);
             totals.bad_images += bad;
+            if *bad > 0 {
+                *totals.refused.entry(*namespace).or_default() += bad;
+            }
         }
         counters.stage_ns.iter().for_each(|(stage, ns)| *self.stage_ns.entry(stage).or_default() += ns);
     }
@@ -319,8 +336,9 @@ impl Pipeline {
         }
         book.count(&cycle.counters(false), &self.program.tables());
         self.note_ids(cycle, &mut commit);
-        for bad in cycle.published.iter().filter_map(|p| p.quarantine.last()) {
-            self.book.last_bad.insert(bad.rule.clone(), (bad.code, bad.message.clone()));
+        for bad in cycle.published.iter().flat_map(|p| &p.quarantine) {
+            let of = (bad.rule.clone(), bad.table.clone());
+            self.book.last_bad.insert(of, (bad.code, bad.message.clone()));
         }
         quarantine::note(&mut self.book, cycle, self.settings.quarantine_entries_max, &mut commit);
         self.note_meta(&mut commit);
@@ -357,6 +375,10 @@ impl Pipeline {
             book.cursors.insert(sink.name.clone(), sink.cursor);
         }
         let scope = book.scope;
+        if scope == Scope::Live {
+            let there = |space: &u32| book.registry.namespaces.iter().any(|n| n.space == *space);
+            book.totals.refused.retain(|space, _| there(space));
+        }
         let mut put = |key: &[u8], value: Option<Vec<u8>>| {
             commit.rows.push((Table::Meta, scope.meta(key), value));
         };

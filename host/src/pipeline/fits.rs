@@ -16,9 +16,15 @@ impl Pipeline {
                 continue;
             }
             let (rule, is_live) = self.rule_of(namespace);
-            let of_cycle = self.cycle.published.iter().flat_map(|p| &p.quarantine).rfind(|b| b.rule == rule);
+            let of_cycle = self
+                .cycle
+                .published
+                .iter()
+                .flat_map(|p| &p.quarantine)
+                .rfind(|b| b.rule == rule && b.table == table);
             let of_cycle = of_cycle.map(|b| (b.code, b.message.clone()));
-            let last = of_cycle.or_else(|| self.book.last_bad.get(&rule).cloned());
+            let of = (rule.clone(), table.clone());
+            let last = of_cycle.or_else(|| self.book.last_bad.get(&of).cloned());
             let (code, message) = last.unwrap_or_default();
             if !is_live && self.book.registry.can_give_up(namespace) {
                 let why =
@@ -74,7 +80,8 @@ impl Pipeline {
     pub(super) fn check_none_fit(&self) -> Result<(), Failure> {
         for ((namespace, table), (images, bad)) in &self.book.fits {
             let (rule, is_live) = self.rule_of(*namespace);
-            let Some((code, message)) = self.book.last_bad.get(&rule) else { continue };
+            let of = (rule.clone(), table.clone());
+            let Some((code, message)) = self.book.last_bad.get(&of) else { continue };
             if images != bad || *code != COLUMN_ABSENT || !is_live {
                 continue;
             }

@@ -125,9 +125,11 @@ fn attach(
     rows.push((Table::Meta, REBUILD.to_vec(), None));
     // The stream has not counted the tables that only this rule reads.
     let mut totals = stored_totals(view, Scope::Live)?;
-    for (table, changes) in stored_totals(view, Scope::Rebuild)?.tables {
+    let rebuilt = stored_totals(view, Scope::Rebuild)?;
+    for (table, changes) in rebuilt.tables {
         totals.tables.entry(table).or_insert(changes);
     }
+    totals.refused.extend(rebuilt.refused);
     rows.push((Table::Meta, TOTALS.to_vec(), serde_json::to_vec(&totals).ok()));
     writer.commit(next(view, rows, old))?;
     Ok(())

@@ -97,6 +97,8 @@ pub struct Totals {
     pub images: u64,
     /// Images that a rule refused.
     pub bad_images: u64,
+    /// Those of the rules that there are, by number of their namespace.
+    pub refused: BTreeMap<u32, u64>,
     /// Entries of the quarantine that were dropped for newer ones.
     pub quarantine_dropped: u64,
     /// Rows whose key is NULL.

@@ -514,33 +514,36 @@ fn new_generation(
 /// Drops the rules that were asked to go; refuses where one is missing unasked.
 fn detach(rules: &[Loaded], options: &Options, attached: &mut Attached) -> Result<(), RulesError> {
     let names: BTreeSet<String> = attached.registry.namespaces.iter().map(|n| n.rule.clone()).collect();
-    for name in names.into_iter().filter(|name| !rules.iter().any(|r| r.name == *name)) {
-        if !options.remove.contains(&name) {
-            if is_taken_over(attached, &name) {
+    for name in names.iter().filter(|name| !rules.iter().any(|r| r.name == **name)) {
+        if !options.remove.contains(name) {
+            if is_taken_over(attached, name) {
                 continue; // it runs from the state; `stored` reports it
             }
-            return Err(RulesError::Missing { rule: name });
+            return Err(RulesError::Missing { rule: name.clone() });
         }
-        attached.registry.pauses.remove(&name);
-        stored::give_back(attached, &name)?;
+        attached.registry.pauses.remove(name);
+        stored::give_back(attached, name)?;
         // Its sums go at once; its labels by a sweep, so that everyone is told.
         let registry = &mut attached.registry;
-        let namespace = registry.namespace(&name).map_or(NO_SPACE, |n| n.space);
+        let namespace = registry.namespace(name).map_or(NO_SPACE, |n| n.space);
         let entity = registry.entity_of(namespace).map_or(0, |(number, _)| number);
-        if let Some(old) = registry.live(&name).cloned() {
+        if let Some(old) = registry.live(name).cloned() {
             attached.pairs.push(Pair {
                 entity,
                 old,
-                new: Generation::nothing(&name, namespace),
+                new: Generation::nothing(name, namespace),
                 cause: Cause::Swap,
             });
         }
         attached.dropped.push(namespace);
-        registry.namespaces.retain(|n| n.rule != name);
+        registry.namespaces.retain(|n| n.rule != *name);
     }
     for name in &options.remove {
         if rules.iter().any(|r| r.name == *name) {
             return Err(RulesError::StillConfigured { rule: name.clone() });
+        }
+        if !names.contains(name) {
+            attached.drift.push(format!("--remove {name}: the state has no rule {name}; nothing is dropped"));
         }
     }
     Ok(())

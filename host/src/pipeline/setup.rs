@@ -154,11 +154,7 @@ fn inputs(config: &Config, options: &Options) -> Result<(StateDir, Inputs), Setu
             reader: Box::new(files),
         });
     }
-    let mut sinks = Vec::new();
-    for (name, sink) in &config.sinks {
-        let opened = open_sink(config, name, sink)?;
-        sinks.push(SinkInput { name: name.clone(), deliver: sink.deliver(), sink: opened });
-    }
+    let sinks = open_sinks(config)?;
     let rules = load_all(config, &stored_registry(&view)?.taken_over, Some(dir.path()))?;
     let inputs = Inputs {
         state: (dir.id().to_owned(), dir.epoch()),
@@ -237,7 +233,7 @@ pub struct Inputs {
 pub fn build(inputs: Inputs, options: &Options) -> Result<(Pipeline, Parts, SharedView), SetupError> {
     let Inputs { state, mut writer, view, mut positions, rules, mut sources, sinks, settings } = inputs;
     let attached = attach(&rules, options, stored_registry(&view)?, &positions, &view)?;
-    let drift = attached.drift.clone();
+    let mut drift = attached.drift.clone();
 
     forms::settle_first(&mut sources, &mut positions)?;
     let sweep = next_sweep(&view, &attached)?;
@@ -252,6 +248,7 @@ pub fn build(inputs: Inputs, options: &Options) -> Result<(Pipeline, Parts, Shar
     if let Some(missing) = book.missing_sink(&view, &options.drop_sinks)? {
         return Err(SetupError::SinkMissing(missing));
     }
+    drift.extend(book.idle_drops(&view, &options.drop_sinks)?);
 
     let shared = SharedView::new(view.clone());
     let mut parts: Parts = Vec::new();
@@ -448,6 +445,23 @@ fn load_ids(view: &View, scope: Scope, end: &[u8], ids: &mut Vec<Id>) -> Result<
         !damaged
     })?;
     if damaged { Err(SetupError::Damaged("a ledger row")) } else { Ok(()) }
+}
+
+/// The configured sinks; no two of them have one file.
+fn open_sinks(config: &Config) -> Result<Vec<SinkInput>, SetupError> {
+    let mut sinks = Vec::new();
+    let mut files: Vec<(&str, PathBuf)> = Vec::new();
+    for (name, sink) in &config.sinks {
+        let file = || sink.path().and_then(|path| config.resolve(path).canonicalize().ok());
+        if let Some((other, path)) = files.iter().find(|(_, path)| file().as_ref() == Some(path)) {
+            let (sink, other) = (name.clone(), (*other).to_owned());
+            return Err(SinkError::SameFile { sink, other, path: path.clone() }.into());
+        }
+        let opened = open_sink(config, name, sink)?;
+        files.extend(file().map(|path| (name.as_str(), path)));
+        sinks.push(SinkInput { name: name.clone(), deliver: sink.deliver(), sink: opened });
+    }
+    Ok(sinks)
 }
 
 fn open_sink(config: &Config, name: &str, sink: &SinkConfig) -> Result<Box<dyn Sink>, SetupError> {

@@ -39,4 +39,5 @@ pub use manifest::Manifest;
 pub use map::{BadImage, Contributions, Mapper};
 pub use pack::batch_bytes;
 pub use params::ParamValues;
+pub use params::default_text;
 pub use synthetic::images as synthetic_images;

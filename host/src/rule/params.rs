@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use crate::config::distance;
 
 use super::error::RuleError;
-use super::manifest::{Manifest, ValueType};
+use super::manifest::{Manifest, Param, ValueType};
 use super::value::{self, Typed};
 
 /// All parameters of a rule, in manifest order.
@@ -87,6 +87,23 @@ fn is_duration(value_type: ValueType) -> bool {
     matches!(value_type, ValueType::Decimal { scale: 6, .. })
 }
 
+/// Units of a duration, with their milliseconds.
+const UNITS_MS: [(&str, i128); 5] =
+    [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+
+/// The default of a parameter as a person would write it: a duration with the largest unit that leaves a whole number.
+#[must_use]
+pub fn default_text(param: &Param) -> String {
+    let micros = value::parse(param.value_type, &param.default).ok();
+    match micros.filter(|_| is_duration(param.value_type)) {
+        Some(Typed::Number(micros)) if micros != 0 && micros % 1000 == 0 => {
+            let fits = UNITS_MS.iter().rev().find(|(_, ms)| micros / 1000 % ms == 0);
+            fits.map_or_else(String::new, |(unit, ms)| format!("{}{unit}", micros / 1000 / ms))
+        }
+        _ => param.default.as_str().map_or_else(|| param.default.to_string(), str::to_owned),
+    }
+}
+
 /// Texts that only parameters may have: `true` and `false` (from the environment), and a whole number with a unit,
 /// which becomes seconds; everything else as it is.
 fn spelled(value_type: ValueType, value: &Value) -> Cow<'_, Value> {
@@ -95,8 +112,6 @@ fn spelled(value_type: ValueType, value: &Value) -> Cow<'_, Value> {
         Some("false") if value_type == ValueType::Bool => return Cow::Owned(Value::Bool(false)),
         _ => {}
     }
-    const UNITS_MS: [(&str, i128); 5] =
-        [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
     let seconds = value.as_str().filter(|_| is_duration(value_type)).and_then(|text| {
         let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic())?);
         let (_, unit_ms) = UNITS_MS.iter().find(|(name, _)| *name == unit)?;
@@ -136,6 +151,25 @@ mod tests {
         let value = Value::String(text.into());
         let parsed = value::parse(SECONDS, &spelled(SECONDS, &value));
         assert_eq!(parsed.ok(), expect_us.map(Typed::Number), "{text}");
+    }
+
+    #[test]
+    fn a_default_is_shown_as_it_would_be_written() {
+        let shown = |value_type, default: &str| {
+            let (name, doc) = ("wait".to_owned(), String::new());
+            default_text(&Param { name, value_type, default: Value::String(default.into()), doc })
+        };
+        for (default, text) in [
+            ("604800.000000", "7d"),
+            ("5400.000000", "90m"),
+            ("0.250000", "250ms"),
+            ("-3600.000000", "-1h"),
+            ("0.000000", "0.000000"),
+            ("0.000001", "0.000001"),
+        ] {
+            assert_eq!(shown(SECONDS, default), text);
+        }
+        assert_eq!(shown(ValueType::Decimal { scale: 2, digits: 18 }, "86400.00"), "86400.00");
     }
 
     #[test]

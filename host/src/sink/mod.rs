@@ -61,6 +61,16 @@ pub enum SinkError {
         /// The file.
         path: PathBuf,
     },
+    /// Two sinks of the configuration write to one file.
+    #[error("sinks {other} and {sink} both write to {}; give each a file of its own", path.display())]
+    SameFile {
+        /// Name of the sink.
+        sink: String,
+        /// Name of the sink that has the file already.
+        other: String,
+        /// The file.
+        path: PathBuf,
+    },
     /// A device, pipe or folder.
     #[error("sink {sink}: {path} is no file; type = \"stdout\" prints to the terminal")]
     NoFile {

@@ -28,6 +28,8 @@ fn an_entry_says_where_and_why_and_shows_values_only_when_asked() {
     folder.run().assert_ok();
     let found = ids(&folder, &[]);
     assert_eq!(found.len(), 1);
+    let status = folder.retag(&["status", "--config", "retag.toml", "-o", "json"]);
+    assert_eq!(json(status)["rules"][0]["data_state"], "approximate", "an image is missing in its sums");
     let shown = ask(&folder, &["show", &found[0]]).assert_ok().out;
     let position = first.len().to_string();
     for piece in [

@@ -98,6 +98,19 @@ fn a_column_that_the_table_does_not_have_is_an_error_however_few_rows_there_are(
 }
 
 #[test]
+fn a_column_that_one_table_does_not_have_is_an_error_whatever_another_table_ends_with() {
+    for small in [false, true] {
+        let folder = shop(1);
+        if small {
+            folder.configure("workers = 2", "workers = 1\ncycle_bytes_max = 64\nblock_bytes = 64");
+        }
+        change_rule(&folder, &[("\"amount\"", "\"amuont\"")]);
+        folder.append("o.p1.json", user(2, 2).replace("\"user_id\":2", "\"user_id\":-2"));
+        folder.run().assert_error(1, &["rule-does-not-fit", "payer", "shop.orders", "amuont"]);
+    }
+}
+
+#[test]
 fn a_rule_none_of_whose_tables_was_seen_fails_at_the_end_after_the_commit() {
     let folder = shop(3);
     change_rule(&folder, &[("shop.orders", "shop.ordres"), ("shop.users", "shop.usres")]);
@@ -251,7 +264,8 @@ fn a_rule_that_is_taken_out_is_refused_until_it_may_be_dropped() {
     folder.run().assert_error(1, &["red_packet", "--remove red_packet"]);
     assert_eq!(told(&folder), before);
     folder.run_with(&["--remove", "red_packet"]).assert_ok();
-    folder.run().assert_ok();
+    let again = folder.run_with(&["--remove", "red_packet"]).assert_ok();
+    assert!(again.err.contains("the state has no rule red_packet"), "{}", again.err);
     folder.append("o.p1.json", user(60, 60));
     folder.run().assert_ok();
     assert_eq!(told(&folder).last().unwrap(), "60 never_paid");

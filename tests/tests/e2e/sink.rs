@@ -29,6 +29,21 @@ fn a_sink_that_is_taken_out_is_refused_until_it_may_be_dropped() {
     folder.run().assert_ok();
     assert_eq!(told(&folder), SHOP_TOLD);
     assert_eq!(folder.read("second.ndjson"), second);
+    for (name, why) in [("secnod", "not known to the state"), ("out", "is configured")] {
+        let ended = folder.run_with(&["--drop-sink", name]).assert_ok();
+        assert!(ended.err.contains(&format!("sink {name} ")) && ended.err.contains(why), "{}", ended.err);
+    }
+}
+
+#[test]
+fn two_sinks_with_one_file_are_both_named() {
+    for path in ["labels.ndjson", "./labels.ndjson", "link.ndjson"] {
+        let folder = shop();
+        std::os::unix::fs::symlink("labels.ndjson", folder.path("link.ndjson")).unwrap();
+        let second = SECOND.replace("second.ndjson", path);
+        folder.configure("[sinks.out]", &format!("{second}[sinks.out]"));
+        folder.run().assert_error(1, &["sinks out and second", "labels.ndjson", "a file of its own"]);
+    }
 }
 
 #[test]

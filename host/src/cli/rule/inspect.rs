@@ -7,6 +7,8 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::test::scenario_files;
+use crate::rule::default_text;
+use crate::rule::manifest::Param;
 use crate::rule::scenario;
 use crate::rule::{CompiledRule, Limits, RuleEngine, RuleFile, exports, imports};
 
@@ -44,6 +46,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Form::Table => print!("{}", table(&found)),
     }
     Ok(())
+}
+
+/// A parameter for people; as it stands where the manifest's form is not known.
+fn param(item: &Value) -> String {
+    let read: Option<Param> = serde_json::from_value(item.clone()).ok();
+    read.map_or_else(|| plain(item), |p| format!("{} = {} {}", p.name, default_text(&p), p.doc))
 }
 
 /// Everything about a rule file, as JSON.
@@ -166,7 +174,7 @@ fn describe(list: &str, item: &Value) -> String {
             format!("{}: {}{of}", field("name"), field("kind"))
         }
         "labels" => format!("{} {} {}", field("name"), field("values"), field("doc")),
-        _ => format!("{} = {} {}", field("name"), field("default"), field("doc")),
+        _ => param(item),
     }
 }
 
