@@ -1,7 +1,8 @@
 //! `retag rule build`: compiles a rule crate twice, once per part, and joins both modules in one file.
 //!
-//! The map module must not change when only labels do: profile and paths are pinned, custom sections dropped.
+//! The map module must not change when only labels do: profile, paths and the names of symbols are pinned, custom sections dropped.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -83,6 +84,31 @@ const PROFILE: [&str; 9] = [
     "incremental=false",
 ];
 
+/// Calls the compiler with one constant where cargo says which package it compiles: the package's version is part of
+/// that, and decides names and so the order of functions, though it means nothing to `map`.
+const WRAPPER: &str = "#!/bin/sh
+for arg do
+  shift
+  case $arg in metadata=*) arg=metadata=rule ;; esac
+  set -- \"$@\" \"$arg\"
+done
+exec \"$@\"
+";
+
+/// Writes [`WRAPPER`]; its place.
+fn wrapper(folder: &Path) -> std::io::Result<PathBuf> {
+    std::fs::create_dir_all(folder)?;
+    let place = folder.join("rustc.sh");
+    if std::fs::read(&place).ok().as_deref() != Some(WRAPPER.as_bytes()) {
+        // Written beside and moved: another build may start it meanwhile.
+        let new = folder.join(format!("rustc.sh.{}", std::process::id()));
+        std::fs::write(&new, WRAPPER)?;
+        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755))?;
+        std::fs::rename(&new, &place)?;
+    }
+    Ok(place)
+}
+
 /// Compiles one part in a target folder of its own; the module.
 fn compile(info: &CrateInfo, part: &str) -> anyhow::Result<Vec<u8>> {
     let target_dir = info.target_dir.join("retag").join(part);
@@ -94,6 +120,9 @@ fn compile(info: &CrateInfo, part: &str) -> anyhow::Result<Vec<u8>> {
         command.arg("--config").arg(format!("profile.release.{setting}"));
     }
     command.env("CARGO_ENCODED_RUSTFLAGS", remapped_paths(info)?);
+    let folder = info.target_dir.join("retag");
+    let wrapper = wrapper(&folder).with_context(|| format!("cannot write into {}", folder.display()))?;
+    command.env("RUSTC_WORKSPACE_WRAPPER", wrapper);
     // The other part is cut off, so what only it uses seems unused; the native build tells what really is.
     command.args(["--", "--cfg", &format!("retag_part=\"{part}\""), "-A", "unused"]);
     let status = command.status().context("cargo cannot be started: install Rust from https://rustup.rs")?;
