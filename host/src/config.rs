@@ -150,7 +150,7 @@ pub enum SourceConfig {
         /// Tables with columns that the producer hides: an update without `old` is then one that changed only those.
         #[serde(default)]
         hidden_columns: Vec<String>,
-        /// What a refused message does; only `stop` for now.
+        /// What a refused message does.
         #[serde(default)]
         on_refusal: OnRefusal,
     },
@@ -163,6 +163,8 @@ pub enum OnRefusal {
     /// The host commits everything before the message and stops with its name.
     #[default]
     Stop,
+    /// The rules that read the message's table stand still in front of it; everything else goes on.
+    Pause,
 }
 
 /// `[registry]`

@@ -34,6 +34,8 @@ mod read;
 mod rebuild;
 #[path = "e2e/rules.rs"]
 mod rules;
+#[path = "e2e/refusal.rs"]
+mod refusal;
 #[path = "e2e/release.rs"]
 mod release;
 #[path = "e2e/run.rs"]

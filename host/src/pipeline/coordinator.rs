@@ -109,8 +109,10 @@ pub struct Pipeline {
     abandon: bool,
     /// Where the configuration says otherwise than what runs, in words.
     pub drift: Vec<String>,
-    /// Revisions that were given up since the start, in words.
+    /// Revisions that were given up and rules that were paused by the engine since the start, in words.
     pub given_up: Vec<String>,
+    /// Rules that the engine itself paused since the start, and why.
+    pub(super) stood_still: Vec<(String, String)>,
     /// Who hears of a switch.
     pub(super) audience: Audience,
     /// Sources that do not hold their whole history.
@@ -173,6 +175,7 @@ impl Pipeline {
             abandon: false,
             drift: Vec::new(),
             given_up: Vec::new(),
+            stood_still: Vec::new(),
             audience: Audience::default(),
             incomplete: Vec::new(),
         }
@@ -386,23 +389,6 @@ impl Pipeline {
         out.extend((0..self.settings.workers).map(|worker| message(worker).to(Address::Worker(worker))));
     }
 
-    /// Voids the cycle: its blocks are decoded again, cut before the refused messages; then the host stops.
-    fn cut(&mut self, out: &mut Vec<Envelope>) {
-        let first = self.cycle.refusals.iter().next().map(|(p, r)| (*p, r.clone()));
-        if let Some((partition, refusal)) = first {
-            let run = self.partitions.get(partition);
-            let source = run.and_then(|p| self.program.sources.get(p.source));
-            self.stopping.get_or_insert(Err(Failure::Refused {
-                source_name: source.map_or_else(String::new, |s| s.name.clone()),
-                partition: run.map_or_else(String::new, |p| p.partition.name.clone()),
-                refusal,
-            }));
-        }
-        self.held.clear();
-        self.discard(out);
-        self.again(out);
-    }
-
     pub(super) fn again(&mut self, out: &mut Vec<Envelope>) {
         let tasks = self.cycle.again();
         let bytes = (self.cycle.bytes, self.cycle.lane_bytes);
@@ -411,7 +397,9 @@ impl Pipeline {
             let worker = self.cycle.admit(task.clone());
             out.push(Message::Decode(task).to(Address::Worker(worker)));
         }
-        (self.cycle.bytes, self.cycle.lane_bytes) = bytes; // the cycle stays full: nothing is added to it
+        if !self.cycle.tasks.is_empty() {
+            (self.cycle.bytes, self.cycle.lane_bytes) = bytes; // the cycle stays full: nothing is added to it
+        }
     }
 
     /// All workers have handed over: do the rules fit, and were ids sent twice?
@@ -564,8 +552,11 @@ impl Pipeline {
             && !self.sinks.iter().any(|s| s.busy);
         if ending && idle && (sweeping || !self.cursors_wait()) && self.outcome.is_none() {
             let seen = if self.stopping.is_some() { Ok(()) } else { self.check_seen() };
-            let seen =
-                seen.and_then(|()| if self.settings.until_end { self.check_none_fit() } else { Ok(()) });
+            let at_end = |()| match self.settings.until_end {
+                true => self.check_none_fit().and_then(|()| self.check_awake()),
+                false => Ok(()),
+            };
+            let seen = seen.and_then(at_end);
             self.end(seen, out);
         }
     }

@@ -55,6 +55,17 @@ pub enum Failure {
         /// Its message.
         message: String,
     },
+    /// The sources ended, and a rule has not read them to their end.
+    #[error(
+        "rule-paused: rule {rule} stands still: {why}\n\
+         everything else is committed; mend the cause, then `retag rule resume {rule}` and start again"
+    )]
+    StoodStill {
+        /// Name of the rule.
+        rule: String,
+        /// The refusal that paused it.
+        why: String,
+    },
     /// The sources ended and a rule could read no image of a table, for it lacks a column.
     #[error(
         "rule-does-not-fit: rule {rule} could read none of {images} images of {table}: {message}\n\

@@ -72,10 +72,16 @@ impl Pipeline {
         culprits
     }
 
-    /// Gives namespaces up: the open cycle's blocks wait until the program is without them.
+    /// Gives namespaces up, or pauses their rules where they are live: the open cycle's blocks wait until the program is without them.
     pub(super) fn give_back(&mut self, culprits: BTreeMap<u32, String>, out: &mut Vec<Envelope>) {
         for (namespace, why) in culprits {
-            self.give_up(namespace, why);
+            match self.rule_of(namespace) {
+                (rule, true) => {
+                    self.book.fits.retain(|(of, _), _| *of != namespace); // it is judged anew when it goes on
+                    self.stand_still(rule, why);
+                }
+                (_, false) => self.give_up(namespace, why),
+            }
         }
         self.drop_lane_blocks();
         let cycle = std::mem::replace(&mut self.cycle, Cycle::new(self.settings.workers));

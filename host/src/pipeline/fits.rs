@@ -7,8 +7,11 @@ use crate::rule::COLUMN_ABSENT;
 use std::collections::BTreeMap;
 
 impl Pipeline {
-    /// A rule that refuses most of what it is given does not fit its tables: better to stop than to hold no sums. Gives
-    /// the namespaces that are not live and do not fit, with the reason.
+    /// A rule that refuses most of what it is given does not fit its tables: better to stand still than to hold no sums. Gives
+    /// the namespaces that do not fit, with the reason.
+    ///
+    /// # Errors
+    /// A live rule that does not fit, where the end of the sources is the end of the job.
     pub(super) fn check_fits(&self) -> Result<BTreeMap<u32, String>, Failure> {
         let mut misfits = BTreeMap::new();
         for ((namespace, table), (images, bad)) in self.fits_of_cycle() {
@@ -29,6 +32,13 @@ impl Pipeline {
             if !is_live && self.book.registry.can_give_up(namespace) {
                 let why =
                     format!("rule-does-not-fit: {bad} of {images} images of {table} with {code}: {message}");
+                misfits.insert(namespace, why);
+                continue;
+            }
+            if is_live && !self.settings.until_end {
+                let why = format!(
+                    "rule-does-not-fit: it refused {bad} of {images} images of {table}, the last one with {code}: {message}"
+                );
                 misfits.insert(namespace, why);
                 continue;
             }
@@ -55,7 +65,7 @@ impl Pipeline {
     }
 
     /// Name of the rule of a namespace, and whether it is live there.
-    fn rule_of(&self, namespace: u32) -> (String, bool) {
+    pub(super) fn rule_of(&self, namespace: u32) -> (String, bool) {
         let rule = self.program.rules.iter().find(|r| r.namespace == namespace);
         rule.map_or((String::new(), false), |r| (r.name.clone(), r.is_live()))
     }
@@ -74,6 +84,14 @@ impl Pipeline {
             }
         }
         Ok(())
+    }
+
+    /// At the end of the sources no rule may stand still that nobody paused.
+    pub(super) fn check_awake(&self) -> Result<(), Failure> {
+        match self.stood_still.first() {
+            None => Ok(()),
+            Some((rule, why)) => Err(Failure::StoodStill { rule: rule.clone(), why: why.clone() }),
+        }
     }
 
     /// At the end of the sources a rule that could read no image of a table at all does not fit it.

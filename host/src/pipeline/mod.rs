@@ -20,6 +20,7 @@ pub mod outbox;
 pub mod parts;
 pub mod program;
 mod reading;
+mod refusals;
 pub mod quarantine;
 pub mod rebuild;
 pub mod rows;

@@ -2,6 +2,7 @@
 
 use crate::aggregate::value::physical;
 use crate::aggregate::{Aggregate, Shape};
+use crate::config::OnRefusal;
 use crate::decode::{ColumnType, Format, Plan, PlannedColumn, TablePlan};
 use crate::registry::{Generation, GenerationState, KeyType, Namespace, Registry};
 use crate::rule::manifest::{Table, ValueType};
@@ -204,6 +205,8 @@ pub struct SourceProgram {
     pub format: Format,
     /// Tables with columns that the producer hides.
     pub hidden_columns: Vec<String>,
+    /// What a refused message does.
+    pub on_refusal: OnRefusal,
     /// What is decoded. The tables are the same for all sources.
     pub plan: Arc<Plan>,
 }

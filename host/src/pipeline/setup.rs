@@ -18,7 +18,7 @@ use super::sweep::{Pair, SLICE_KEYS, SWEEP, Stage, Sweep};
 use super::threads::Parts;
 use super::worker::Worker;
 use crate::aggregate::SET_ENTRIES_MAX;
-use crate::config::{Config, Deliver, History, Manage, SinkConfig, SourceConfig};
+use crate::config::{Config, Deliver, History, Manage, OnRefusal, SinkConfig, SourceConfig};
 use crate::decode::Format;
 use crate::label::outbox::Place;
 use crate::registry::command::Audience;
@@ -142,7 +142,7 @@ fn inputs(config: &Config, options: &Options) -> Result<(StateDir, Inputs), Setu
     let positions = discover_all(config, stored_positions(&view)?)?;
     let mut sources = Vec::new();
     for (name, source) in &config.sources {
-        let SourceConfig::Files { format, producer, hidden_columns, history, .. } = source;
+        let SourceConfig::Files { format, producer, hidden_columns, history, on_refusal, .. } = source;
         let partitions: Vec<_> = positions.partitions.iter().map(|(p, _)| p.clone()).collect();
         let files = Files::open(&config.folder, name, &partitions, format.boundary(), options.until_end)?;
         sources.push(SourceInput {
@@ -151,6 +151,7 @@ fn inputs(config: &Config, options: &Options) -> Result<(StateDir, Inputs), Setu
             format: *format,
             hidden_columns: hidden_columns.clone(),
             complete: *history == History::Complete,
+            on_refusal: *on_refusal,
             reader: Box::new(files),
         });
     }
@@ -192,6 +193,8 @@ pub struct SourceInput {
     pub hidden_columns: Vec<String>,
     /// It holds every change since its tables were empty.
     pub complete: bool,
+    /// What a refused message does.
+    pub on_refusal: OnRefusal,
     /// What reads it.
     pub reader: Box<dyn Source>,
 }
@@ -478,6 +481,7 @@ pub(super) fn program(inputs: &[SourceInput], positions: &Positions, attached: A
         producer: source.producer.clone(),
         format: source.format,
         hidden_columns: source.hidden_columns.clone(),
+        on_refusal: source.on_refusal,
         plan: Arc::default(),
     };
     let number = |name: &str| inputs.iter().position(|s| s.name == name).unwrap_or(0);

@@ -3,7 +3,7 @@
 use super::scheduler::{Random, Schedule};
 use crate::shop::{Config, Generator};
 use retag_host::aggregate::SET_ENTRIES_MAX;
-use retag_host::config::Deliver;
+use retag_host::config::{Deliver, OnRefusal};
 use retag_host::decode::{Format, boundary};
 use retag_host::label::outbox::Place;
 use retag_host::pipeline::coordinator::Settings;
@@ -107,6 +107,10 @@ pub struct World {
     pub grace_us: i64,
     /// Which transitions the sink gets.
     pub deliver: Deliver,
+    /// What a refused message does.
+    pub on_refusal: OnRefusal,
+    /// Tables with columns that the producer hides.
+    pub hidden_columns: Vec<String>,
 }
 
 impl World {
@@ -146,6 +150,8 @@ impl World {
             forgetful: false,
             grace_us: 3_600_000_000,
             deliver: Deliver::All,
+            on_refusal: OnRefusal::Stop,
+            hidden_columns: Vec::new(),
         }
     }
 
@@ -232,8 +238,9 @@ impl World {
             name: "shop".into(),
             producer: "shop".into(),
             format: Format::Maxwell,
-            hidden_columns: Vec::new(),
+            hidden_columns: self.hidden_columns.clone(),
             complete: true,
+            on_refusal: self.on_refusal,
             reader: Box::new(Texts(self.logs.clone())),
         };
         let sink = Memory { delivered: self.delivered.clone(), forgetful: self.forgetful };

@@ -1,0 +1,110 @@
+//! Refused messages and rules that do not fit, on a host that goes on: the rules concerned stand still, by name, all others
+//! do not notice.
+
+use crate::backfill::{answers, caught_up};
+use crate::harness::{Folder, Host};
+use crate::message::{order, packet, shop, told, update_without_old, user};
+use crate::release::rule;
+use crate::rules::change_rule;
+
+/// The shop with rule red_packet beside payer.
+fn both() -> Folder {
+    let folder = shop();
+    folder.configure("[sinks.out]", "[rules.red_packet]\npath = \"red_packet.wasm\"\n[sinks.out]");
+    folder.configure("[rules.payer]", "on_refusal = \"pause\"\n[rules.payer]");
+    folder
+}
+
+fn only_takes(host: &mut Host, folder: &Folder) {
+    host.until("a label of the other rule", || {
+        told(folder).contains(&"2 only_takes".to_owned()).then_some(())
+    });
+}
+
+#[test]
+fn a_refused_message_pauses_the_rules_that_read_its_table_and_no_others() {
+    let folder = both();
+    let mut host = folder.start(&["run"], &[]);
+    caught_up(&mut host, &folder);
+    let before = folder.read("o.p0.json").len();
+    folder.append("o.p0.json", order(10, (10, 2), "2500.00") + &update_without_old(11, (1, 1), "3000.00"));
+    folder.append("o.p0.json", order(12, (12, 2), "9000.00") + &packet(13));
+    only_takes(&mut host, &folder);
+    caught_up(&mut host, &folder);
+    // What stood before the message counts, what stands behind it does not.
+    let got = folder.retag(&["get", "user/2", "-o", "json"]).assert_ok().out;
+    assert!(got.contains("silver") && got.contains("STALE"), "{got}");
+    let status = folder.retag(&["status"]).assert_ok().out;
+    let place = format!("o.p0.json at byte {}", before + order(10, (10, 2), "2500.00").len());
+    for piece in
+        ["error: rule payer stands still", "update-without-old", &place, "shop.orders", "rule resume payer"]
+    {
+        assert!(status.contains(piece), "`{piece}` is not in\n{status}");
+    }
+    let history = rule(&folder, &["history", "payer"]);
+    assert!(history.contains("pause") && history.contains("retag"), "{history}");
+    // Resumed before the cause is mended it stops at the same message.
+    let out = folder.retag(&["rule", "resume", "payer"]);
+    assert!(!out.status.success() && out.err.contains("update-without-old"), "{}{}", out.out, out.err);
+    host.signal("INT");
+    let said = host.wait().assert_ok().err;
+    assert!(said.contains("rule payer stands still: update-without-old"), "{said}");
+
+    folder.configure("on_refusal", "hidden_columns = [\"shop.orders\"]\non_refusal");
+    let mut host = folder.start(&["run"], &[]);
+    answers(&mut host, &folder);
+    let out = rule(&folder, &["resume", "payer"]);
+    assert!(out.contains("has caught up"), "{out}");
+    let got = folder.retag(&["get", "user/2", "-o", "json"]).assert_ok().out;
+    assert!(got.contains("gold") && !got.contains("STALE"), "{got}");
+    host.signal("INT");
+    host.wait().assert_ok();
+}
+
+#[test]
+fn a_job_that_ends_with_the_files_fails_when_a_rule_stood_still() {
+    let folder = both();
+    folder.append("o.p0.json", update_without_old(11, (1, 1), "3000.00") + &packet(13));
+    let said =
+        ["rule-paused", "payer", "update-without-old", "everything else is committed", "rule resume payer"];
+    folder.run().assert_error(1, &said);
+    assert!(told(&folder).contains(&"2 only_takes".to_owned()));
+    // Nobody has mended anything, but it is known now.
+    folder.run().assert_ok();
+}
+
+#[test]
+fn what_is_wrong_for_every_rule_stops_the_host_all_the_same() {
+    let folder = both();
+    folder.append("o.p0.json", "{\"database\":\n".to_owned() + &packet(13));
+    for _ in 0..2 {
+        folder.run().assert_error(1, &["not-json", "o.p0.json", "at byte"]);
+    }
+    assert!(!told(&folder).contains(&"2 only_takes".to_owned()));
+}
+
+#[test]
+fn a_rule_that_does_not_fit_stands_still_and_the_others_go_on() {
+    let folder = both();
+    let mut host = folder.start(&["run"], &[]);
+    caught_up(&mut host, &folder);
+    let heard = told(&folder).len();
+    let bad: String = (0..150).map(|n| order(1_000 + n, (100 + n, 1), "\"x\"")).collect();
+    folder.append("o.p0.json", bad + &packet(2_000));
+    only_takes(&mut host, &folder);
+    let status = folder.retag(&["status"]).assert_ok().out;
+    for piece in ["error: rule payer stands still", "rule-does-not-fit", "shop.orders", "column-wrong-shape"]
+    {
+        assert!(status.contains(piece), "`{piece}` is not in\n{status}");
+    }
+    folder.append("o.p1.json", user(3_000, 77));
+    caught_up(&mut host, &folder);
+    assert!(told(&folder)[heard..].iter().all(|one| !one.starts_with("77 ")), "its labels are frozen");
+    host.signal("INT");
+    host.wait().assert_ok();
+    // Where the end of the files is the end of the job, it is an error as before.
+    let folder = both();
+    folder.append("o.p0.json", packet(13));
+    change_rule(&folder, &[("\"amount\"", "\"amuont\"")]);
+    folder.run().assert_error(1, &["rule-does-not-fit", "payer"]);
+}
