@@ -287,7 +287,7 @@ impl Config {
         let mut table: toml::Table = text.parse().map_err(|e: toml::de::Error| e.to_string())?;
         let changed = overlay(&mut table, environment);
         let parsed = if changed { table.try_into() } else { toml::from_str::<Self>(text) };
-        let config = parsed.map_err(|e| explain(&e.to_string()))?;
+        let config = parsed.map_err(|e| in_line(explain(&e.to_string()), text))?;
         config.check()?;
         Ok(config)
     }
@@ -426,6 +426,20 @@ fn explain(message: &str) -> String {
     message.to_owned()
 }
 
+/// With the line of a key that nobody knows, where it stands once: the parser names the section's head only.
+fn in_line(message: String, text: &str) -> String {
+    let Some(key) = message.split("unknown field `").nth(1).and_then(|rest| rest.split('`').next()) else {
+        return message;
+    };
+    let is_key =
+        |line: &str| line.trim_start().strip_prefix(key).is_some_and(|l| l.trim_start().starts_with('='));
+    let mut lines = (1..).zip(text.lines()).filter(|(_, line)| is_key(line));
+    match (lines.next(), lines.next()) {
+        (Some((number, line)), None) => format!("{message}\nline {number}: {}", line.trim()),
+        _ => message,
+    }
+}
+
 /// Edit distance (Levenshtein) in characters.
 pub(crate) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
@@ -482,6 +496,9 @@ path = "labels.ndjson"
     fn a_typo_is_named_with_its_line_and_the_nearest_key() {
         let error = parse(&WHOLE.replace("dir =", "dirr ="), &[]).unwrap_err();
         assert!(error.contains("line 3") && error.contains("did you mean `dir`?"), "{error}");
+        let error = parse(&WHOLE.replace("history =", "histroy ="), &[]).unwrap_err();
+        let line = 1 + WHOLE.lines().position(|l| l.starts_with("history")).unwrap();
+        assert!(error.contains(&format!("line {line}: histroy =")), "{error}");
         let error = parse(&WHOLE.replace("\"maxwell\"", "\"maxwel\""), &[]).unwrap_err();
         assert!(error.contains("did you mean `maxwell`?"), "{error}");
     }

@@ -8,6 +8,8 @@
 mod backfill;
 #[path = "e2e/config.rs"]
 mod config;
+#[path = "e2e/dev.rs"]
+mod dev;
 #[path = "e2e/disk.rs"]
 mod disk;
 #[path = "e2e/format.rs"]

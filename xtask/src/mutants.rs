@@ -175,6 +175,14 @@ mod tests {
     }
 
     #[test]
+    fn every_text_stands_once_in_its_file() {
+        for mutant in MUTANTS {
+            let text = std::fs::read_to_string(crate::process::root().join(mutant.file)).unwrap();
+            edited(mutant, &text).unwrap();
+        }
+    }
+
+    #[test]
     fn names_are_unique() {
         let mut names: Vec<&str> = MUTANTS.iter().map(|mutant| mutant.name).collect();
         names.sort_unstable();

@@ -1,7 +1,7 @@
 //! Where a command asks: a host on the network, the host's socket in the state directory, else the routes in this process
 //! over the stopped directory. All are the same routes, so all give the same answer.
 
-use super::place::{Place, PlaceArgs, Remote};
+use super::place::{Place, PlaceArgs, Remote, is_loopback};
 use crate::api::access::AccessFile;
 use crate::api::{self, About, Api, ApiError, Commands, Peer, Terms, idempotency};
 use crate::clock;
@@ -176,6 +176,14 @@ impl Asker {
     /// A host answers; else the stopped directory does.
     pub(super) fn is_running(&self) -> bool {
         !matches!(self.way, Way::Stopped { .. })
+    }
+
+    /// It is on this machine.
+    pub(super) fn is_local(&self) -> bool {
+        match &self.way {
+            Way::Network(remote) => is_loopback(&remote.host),
+            Way::Socket(_) | Way::Stopped { .. } => true,
+        }
     }
 
     async fn send(&self, mut request: Request<Body>) -> anyhow::Result<Response<Body>> {

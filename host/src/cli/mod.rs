@@ -5,6 +5,7 @@ mod ask;
 mod completions;
 mod config;
 mod context;
+mod dev;
 mod export;
 mod get;
 mod members;
@@ -43,6 +44,8 @@ enum Command {
     Status(status::Args),
     /// Look at row images that rules refused.
     Quarantine(quarantine::Args),
+    /// Test, build, push and activate a rule crate at every save, on a host of this machine.
+    Dev(dev::Args),
     /// Look at the configuration.
     Config(config::Args),
     /// Make, list and revoke tokens: who may ask the host over the network.
@@ -86,6 +89,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Export(args) => export::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Quarantine(args) => quarantine::run(&args),
+        Command::Dev(args) => dev::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Context(args) => context::run(&args),

@@ -106,7 +106,7 @@ pub(super) fn parse(url: &str) -> anyhow::Result<Remote> {
     Ok(Remote { https, host, port, token: None, ca: None })
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }

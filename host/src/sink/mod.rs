@@ -15,7 +15,8 @@ use std::path::PathBuf;
 pub enum SinkError {
     /// The operating system says no (a full disk, a missing folder, …).
     #[error(
-        "sink {sink}: {path}: {error}; nothing is lost: delivery goes on from the outbox at the next start"
+        "sink {sink}: {path}: {error}{}; nothing is lost: delivery goes on from the outbox at the next start",
+        hint(error)
     )]
     Io {
         /// Name of the sink.
@@ -89,6 +90,19 @@ pub enum SinkError {
         /// The file.
         path: PathBuf,
     },
+}
+
+fn hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "; make the folder, or name another path",
+        std::io::ErrorKind::PermissionDenied => {
+            "; give this user the right to write there, or name another path"
+        }
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            "; free some space and start again"
+        }
+        _ => "",
+    }
 }
 
 /// Whether who wants `deliver` hears of a transition, or of a switch as a whole.

@@ -403,6 +403,10 @@ fn expand(folder: &Path, source_name: &str, patterns: &[String]) -> Result<Vec<S
                 names.push(name);
             }
         }
+        if !matched && folder.join(pattern).symlink_metadata().is_ok() {
+            let (source_name, pattern) = (source_name.to_owned(), pattern.clone());
+            return Err(SourceError::NotAFile { source_name, pattern });
+        }
         if !matched {
             return Err(SourceError::NoFile {
                 source_name: source_name.to_owned(),

@@ -41,6 +41,16 @@ pub enum SourceError {
         /// Why.
         error: std::io::Error,
     },
+    /// Something of that name, and no file.
+    #[error(
+        "source {source_name}: `{pattern}` is there and is no file (a folder, a pipe, or a link to nothing); name files"
+    )]
+    NotAFile {
+        /// Name of the source.
+        source_name: String,
+        /// Path as configured.
+        pattern: String,
+    },
     /// No file of that name.
     #[error("source {source_name}: no file matches `{pattern}`; paths count from the configuration's folder")]
     NoFile {

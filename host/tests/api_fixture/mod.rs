@@ -257,6 +257,7 @@ fn facts(position: u64) -> Vec<retag_host::state::Row> {
         resent: 12,
         images: 12_000,
         bad_images: 3,
+        refused: BTreeMap::new(),
         quarantine_dropped: 0,
         null_keys: 4,
         skipped: BTreeMap::from([("ddl".to_owned(), 2)]),

@@ -54,7 +54,7 @@ fn a_sink_file_of_another_state_is_refused_and_left_as_it_is() {
 fn a_sink_in_a_missing_folder_is_named() {
     let folder = shop();
     folder.configure("\"labels.ndjson\"", "\"gone/labels.ndjson\"");
-    folder.run().assert_error(1, &["out", "gone/labels.ndjson"]);
+    folder.run().assert_error(1, &["out", "gone/labels.ndjson", "make the folder"]);
 }
 
 #[test]

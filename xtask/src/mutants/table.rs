@@ -129,12 +129,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "nested-search-in-old",
         file: "host/src/decode/maxwell/judge.rs",
-        old: "match token(&row.spans.old, *slot, row.line) {",
-        new: "match token(&row.spans.old, *slot, row.line).or_else(|| {
+        old: "match token(&row.spans.old, *slot, row.bytes) {",
+        new: "match token(&row.spans.old, *slot, row.bytes).or_else(|| {
                 let name = format!(\"\\\"{}\\\":\", layout.slots.get(*slot)?);
-                let old = memchr::memmem::find(row.line, b\"\\\"old\\\":\")?;
-                let at = memchr::memmem::find(row.line.get(old..)?, name.as_bytes())? + old + name.len();
-                let rest = row.line.get(at..)?;
+                let old = memchr::memmem::find(row.bytes, b\"\\\"old\\\":\")?;
+                let at = memchr::memmem::find(row.bytes.get(old..)?, name.as_bytes())? + old + name.len();
+                let rest = row.bytes.get(at..)?;
                 rest.get(..rest.iter().position(|byte| matches!(byte, b',' | b'}'))?)
             }) {",
         test: DECODE,

@@ -67,8 +67,13 @@ impl RevisionArg {
     /// Its route, with `what` behind it.
     #[must_use]
     pub fn path(&self, what: &str) -> String {
-        format!("/v1/rules/{}/revisions/{}{what}", segment(&self.rule), self.revision)
+        format!("{}/{}{what}", revisions(&self.rule), self.revision)
     }
+}
+
+/// The route of a rule's revisions.
+pub(in crate::cli) fn revisions(rule: &str) -> String {
+    format!("/v1/rules/{}/revisions", segment(rule))
 }
 
 /// Arguments of `push`.
@@ -161,8 +166,8 @@ fn assignment(text: &str) -> Result<(String, Value), String> {
 }
 
 /// A connection, and how to print what comes back.
-pub(super) struct Session {
-    pub(super) asker: Asker,
+pub(in crate::cli) struct Session {
+    pub(in crate::cli) asker: Asker,
     form: Form,
     reason: String,
 }
@@ -173,7 +178,12 @@ impl Session {
         Ok(Self { asker, form: common.output, reason: common.reason.clone() })
     }
 
-    pub(super) fn post<T: serde::de::DeserializeOwned>(
+    /// A session for people, with a reason for the audit.
+    pub(in crate::cli) fn of(asker: Asker, reason: &str) -> Self {
+        Self { asker, form: Form::Table, reason: reason.to_owned() }
+    }
+
+    pub(in crate::cli) fn post<T: serde::de::DeserializeOwned>(
         &self,
         path: &str,
         body: Vec<u8>,
@@ -193,7 +203,7 @@ impl Session {
     }
 
     /// Waits until an operation has ended.
-    pub(super) fn wait(&self, id: u64) -> anyhow::Result<OperationAnswer> {
+    pub(in crate::cli) fn wait(&self, id: u64) -> anyhow::Result<OperationAnswer> {
         let terminal = std::io::stderr().is_terminal();
         for look in 1_u32.. {
             let operation: OperationAnswer = self.asker.read(&format!("/v1/operations/{id}"))?;
@@ -222,7 +232,7 @@ pub fn push(args: &PushArgs) -> anyhow::Result<()> {
     let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
     let rule = RuleFile::read(&bytes)?.manifest.name;
     let session = Session::open(&args.common)?;
-    let pushed: Pushed = session.post(&format!("/v1/rules/{}/revisions", segment(&rule)), bytes)?;
+    let pushed: Pushed = session.post(&revisions(&rule), bytes)?;
     let new = if pushed.created { "" } else { " (the same file is there already)" };
     let lines = [
         format!("{}{new}", revision_line(&pushed.revision)),

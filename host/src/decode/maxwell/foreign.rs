@@ -52,7 +52,7 @@ pub(super) fn check(envelope: &Envelope<'_>, layout: &Layout) -> Result<(), Stop
     if envelope.string("type").is_some() && has("data") {
         return not_yet(
             "looks-like-flink",
-            "Maxwell as Flink writes it, with neither `database` nor ids (M37),",
+            "Maxwell as Flink writes it, with neither `database` nor ids (M37)",
         );
     }
     if has("value") && any(&["key", "topic"]) {

@@ -162,7 +162,8 @@ impl MaxwellDecoder {
         let refusal = |code, table: String, message| Refusal { code, position, table, message };
         if line.len() > MESSAGE_BYTES_MAX {
             let message = format!(
-                "the message has {} bytes, more than the limit of {MESSAGE_BYTES_MAX}; is this file one message a line?",
+                "the message has {} bytes, and no setting takes more than {MESSAGE_BYTES_MAX}: look whether the file has one \
+                 message a line; if it has, cut large columns at the producer (exclude_columns)",
                 line.len()
             );
             return Err(refusal("message-too-large", String::new(), message));
