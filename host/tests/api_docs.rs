@@ -73,6 +73,7 @@ fn the_schema_has_the_fields_of_summaries() {
         from: 0,
         to: 0,
         cause: Cause::Swap,
+        announced: false,
         entity: 0,
         key: Box::default(),
     };
@@ -97,6 +98,7 @@ fn the_schema_has_the_fields_and_names_of_messages() {
         from: 1,
         to: 2,
         cause: Cause::Change,
+        announced: false,
         entity: 0,
         key: u64_key(42).into(),
     };

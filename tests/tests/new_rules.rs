@@ -18,7 +18,7 @@ fn step(rules: &Rules, rule: &str, release: Release, live: bool) -> Vec<(Command
     let (name, revision) = (rule.to_owned(), 1);
     match release {
         Release::Ready if live => {
-            vec![(Command::Activate { rule: name, revision, bound: None }, None)]
+            vec![(Command::Activate { rule: name, revision, bound: None, announce: false }, None)]
         }
         Release::Checked | Release::Preparing => {
             vec![(push(file), None), (Command::Prepare { rule: name, revision }, Some(file.code()))]
@@ -52,7 +52,7 @@ fn goes_and_comes_again(
     );
     assert!(delivered_labels(&Outcome::from(&*world), rule).is_empty(), "labels are left with a consumer");
     let prepare = Command::Prepare { rule: name(), revision: 1 };
-    let activate = Command::Activate { rule: name(), revision: 1, bound: None };
+    let activate = Command::Activate { rule: name(), revision: 1, bound: None, announce: false };
     // With nothing left to read an engine may end before it looks at what is asked; then it is asked again.
     for (command, code, until) in
         [(prepare, Some(file.code()), Release::Ready), (activate, None, Release::Live)]

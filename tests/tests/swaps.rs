@@ -11,7 +11,8 @@ use retag_host::registry::revision::OperationState;
 use retag_tests::model::MapSide;
 use retag_tests::shop::Config;
 use retag_tests::simulation::{
-    Fate, RENAMED, Random, Rules, Script, World, assert_generations, assert_summaries, push, registry,
+    Fate, Outcome, RENAMED, Random, Rules, Script, World, assert_generations, assert_kept, assert_summaries,
+    push, registry,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -192,10 +193,60 @@ fn a_rule_goes_to_another_map_side_and_back_through_crashes() {
 fn step(quarter: usize, file: &Loaded, rule: String) -> Vec<(Command, Option<Code>)> {
     match quarter {
         2 => prepared(file),
-        3 => vec![(Command::Activate { rule, revision: 2, bound: None }, None)],
+        3 => vec![(Command::Activate { rule, revision: 2, bound: None, announce: false }, None)],
         4 => vec![(Command::Rollback { rule }, None)],
         _ => Vec::new(),
     }
+}
+
+/// Who hears of changes alone holds the right labels behind a switch that is announced: each key once, touched before it is
+/// told or not, through crashes, and no summary.
+#[test]
+fn an_announced_switch_reaches_who_hears_of_changes_alone() {
+    let (rules, script) = (Rules::load(&["payer", "red_packet"]), Script::load());
+    let file = script.of_side(MapSide::Baskets);
+    let activate = || {
+        let rule = "payer".to_owned();
+        vec![(Command::Activate { rule, revision: 2, bound: None, announce: true }, None)]
+    };
+    let (mut killed, mut in_telling, mut announced) = (0, 0, 0);
+    for seed in 0..24 {
+        let mut random = Random(seed);
+        let mut world = world(seed, &mut random);
+        (world.grace_us, world.deliver) = (3_600_000_000, Deliver::All);
+        let logs = std::mem::take(&mut world.logs);
+        let part = |thirds: usize| {
+            let cut = |log: &[u8]| {
+                let at = log.len() * thirds / 3;
+                log[..at].iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1)
+            };
+            logs.iter().map(|log| log[..cut(log)].to_vec().into()).collect::<Vec<_>>()
+        };
+        world.logs = part(1);
+        assert!(matches!(world.run(&rules, u64::MAX, &mut random), Fate::Ended), "seed {seed}");
+        world.deliver = Deliver::Changes;
+        world.logs = part(2);
+        let fate = world.run_asked(&rules, u64::MAX, prepared(file), &mut random);
+        assert!(matches!(fate, Fate::Ended), "seed {seed}: {fate:?}");
+        world.logs = part(3);
+        for _ in 0..random.below(4) {
+            world.workers = 1 + usize::try_from(random.below(4)).unwrap();
+            let fate = world.run_asked(&rules, 20 + random.below(200), activate(), &mut random);
+            killed += u32::from(matches!(fate, Fate::Killed));
+            in_telling += u32::from(registry(&world.view()).running().count() > 0);
+        }
+        for _ in 0..2 {
+            let fate = world.run_asked(&rules, u64::MAX, activate(), &mut random);
+            assert!(matches!(fate, Fate::Ended), "seed {seed}: {fate:?}");
+        }
+        assert_eq!(registry(&world.view()).live("payer").unwrap().revision, 2, "seed {seed}");
+        let outcome = Outcome::from(&world);
+        assert_kept(&outcome, true, &script.sides, RENAMED);
+        assert!(outcome.delivered.iter().all(|(_, message)| message["op"] != "switch"), "seed {seed}");
+        announced += outcome.delivered.iter().filter(|(_, message)| message["cause"] == "swap").count();
+    }
+    println!("killed {killed}, {in_telling} while it was told, {announced} announced");
+    assert!(killed >= 15 && in_telling >= 5 && announced >= 100, "{killed}, {in_telling}, {announced}");
 }
 
 /// A revision that does not fit what it reads is given up, through crashes, and the stream does not notice.

@@ -344,6 +344,9 @@ struct ActivateBody {
     /// How far what changes may have moved since, in percent of what the preview said.
     #[schemars(range(min = 0.0))]
     max_change_percent: Option<f64>,
+    /// Who hears of changes alone (`deliver = "changes"`) hears of each key too, in place of one summary.
+    #[serde(default)]
+    announce: bool,
 }
 
 async fn activate(
@@ -360,7 +363,7 @@ async fn activate(
             return Err(ApiError::BadRequest(message.into()));
         }
     };
-    let command = Command::Activate { rule, revision, bound };
+    let command = Command::Activate { rule, revision, bound, announce: body.announce };
     switch(wish, &sent, command).await
 }
 

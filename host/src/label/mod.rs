@@ -81,6 +81,8 @@ pub struct Transition {
     pub cause: Cause,
     /// Number of the entity.
     pub entity: u16,
+    /// Whatever the cause, also for those who hear of changes alone.
+    pub announced: bool,
     /// Key bytes.
     pub key: Box<[u8]>,
 }

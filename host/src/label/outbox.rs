@@ -1,8 +1,8 @@
 //! Transitions as they wait in the state until every sink has them: rows of at most [`CHUNK`] transitions,
 //! keyed by (commit, index of the first), big-endian, so that their order is the order of delivery.
 //!
-//! Row: version u8, time of the commit i64, then per transition: generation u32, label u16, from u16, to u16, cause u8,
-//! entity u16, key length u8, key. All numbers little-endian.
+//! Row: version u8, time of the commit i64, then per transition: generation u32, label u16, from u16, to u16, cause u8 (its
+//! highest bit says announced), entity u16, key length u8, key. All numbers little-endian.
 
 use super::{Cause, Transition};
 use retag_abi::bytes::{i64_at, u16_at, u32_at};
@@ -12,6 +12,8 @@ pub const CHUNK: usize = 1000;
 /// [`CHUNK`] as an index.
 pub const CHUNK_INDEX: u32 = 1000;
 const VERSION: u8 = 1;
+/// Bit of the byte of the cause.
+const ANNOUNCED: u8 = 0x80;
 const FIXED: usize = 14;
 
 /// Place of a transition: its commit and its index there.
@@ -79,7 +81,7 @@ pub fn encode(commit: u64, time_us: i64, transitions: &[Transition]) -> Vec<(Vec
             for number in [t.label, t.from, t.to] {
                 row.extend_from_slice(&number.to_le_bytes());
             }
-            row.push(t.cause as u8);
+            row.push(t.cause as u8 | if t.announced { ANNOUNCED } else { 0 });
             row.extend_from_slice(&t.entity.to_le_bytes());
             // Keys have at most 255 bytes (KEY_BYTES_MAX).
             row.push(u8::try_from(t.key.len()).unwrap_or(u8::MAX));
@@ -114,7 +116,8 @@ fn read(row: &[u8]) -> Option<(i64, Vec<Transition>)> {
             label: u16_at(rest, 4)?,
             from: u16_at(rest, 6)?,
             to: u16_at(rest, 8)?,
-            cause: Cause::from_number(*rest.get(10)?)?,
+            cause: Cause::from_number(*rest.get(10)? & !ANNOUNCED)?,
+            announced: rest.get(10)? & ANNOUNCED != 0,
             entity: u16_at(rest, 11)?,
             key: Box::from(rest.get(FIXED..FIXED + length)?),
         });
@@ -135,6 +138,7 @@ mod tests {
             to: 1,
             cause: Cause::Time,
             entity: 0,
+            announced: n.is_multiple_of(3),
             key: vec![1; usize::from(n % 256)].into(),
         }
     }

@@ -134,14 +134,15 @@ impl Deliverer {
     /// # Errors
     /// A sink that is not this state's.
     pub fn open(
-        number: usize,
+        (number, name): (usize, &str),
         (mut sink, deliver): (Box<dyn Sink>, Deliver),
         state: (&str, u64),
         (cursor, last): (Place, u64),
     ) -> Result<Self, Failure> {
         let own = sink.resume(state.0)?;
         if let Some(own) = own.filter(|own| own.commit > last) {
-            return Err(SinkError::Ahead { number, commit: own.commit, last }.into());
+            let sink = name.to_owned();
+            return Err(SinkError::Ahead { sink, commit: own.commit, last }.into());
         }
         let behind = own.map_or(cursor, |last| Place { commit: last.commit, index: last.index + 1 });
         Ok(Self {

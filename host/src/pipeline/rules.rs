@@ -458,7 +458,7 @@ fn settle_generation(attached: &mut Attached, loaded: &Loaded, namespace: u32, f
     };
     if let Some(new) = registry.generations.iter_mut().find(|g| g.space == space) {
         new.state = GenerationState::Sweeping;
-        attached.pairs.push(Pair { entity, old, new: new.clone(), cause });
+        attached.pairs.push(Pair { entity, old, new: new.clone(), cause, announced: false });
     }
     space
 }
@@ -533,6 +533,7 @@ fn detach(rules: &[Loaded], options: &Options, attached: &mut Attached) -> Resul
                 old,
                 new: Generation::nothing(name, namespace),
                 cause: Cause::Swap,
+                announced: false,
             });
         }
         attached.dropped.push(namespace);

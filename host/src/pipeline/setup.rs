@@ -258,7 +258,7 @@ pub fn build(inputs: Inputs, options: &Options) -> Result<(Pipeline, Parts, Shar
     for (number, SinkInput { name, deliver, sink }) in sinks.into_iter().enumerate() {
         let cursor = book.cursors.get(&name).copied().unwrap_or_default();
         let deliverer =
-            Deliverer::open(number, (sink, deliver), (&state.0, state.1), (cursor, view.commit()))?;
+            Deliverer::open((number, &name), (sink, deliver), (&state.0, state.1), (cursor, view.commit()))?;
         parts.push((Address::Sink(number), Box::new(deliverer)));
     }
     let workers = settings.workers;

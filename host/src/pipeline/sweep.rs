@@ -54,6 +54,9 @@ pub struct Pair {
     pub new: Generation,
     /// Why.
     pub cause: Cause,
+    /// What differs is told also to those who hear of changes alone.
+    #[serde(default)]
+    pub announced: bool,
 }
 
 /// A sweep, as it is stored.
@@ -195,7 +198,13 @@ impl Work {
         }
         let gone = operation.kind == OperationKind::Tell && old.space == new.space;
         let new = if gone { old.without_labels() } else { new };
-        let mut sweep = Sweep::new(vec![Pair { entity, old, new, cause: operation.cause }]);
+        let mut sweep = Sweep::new(vec![Pair {
+            entity,
+            old,
+            new,
+            cause: operation.cause,
+            announced: operation.announced,
+        }]);
         if gone {
             sweep.stage = Stage::Tell; // nothing evaluates the old one any more
         } else if operation.kind == OperationKind::Tell {
@@ -218,7 +227,7 @@ impl Work {
         let of = registry.generations.iter().filter(|g| g.rule == operation.rule && g.state.is_evaluated());
         let pair = |g: &Generation| {
             let (old, new) = (g.clone(), g.clone());
-            Pair { entity, old, new, cause: operation.cause }
+            Pair { entity, old, new, cause: operation.cause, announced: false }
         };
         let mut sweep = Sweep::new(of.map(pair).collect());
         sweep.stage = Stage::Renew;

@@ -53,6 +53,8 @@ pub enum Command {
         revision: u32,
         /// Only if what it changes is still what a preview said.
         bound: Option<Bound>,
+        /// Those who hear of changes alone get each key too, and no summary.
+        announce: bool,
     },
     /// Make the revision live that was live before.
     Rollback {
@@ -316,19 +318,19 @@ impl Registry {
                 effect.done.revision = *revision;
                 self.keep_preview(rule, *revision, preview)?;
             }
-            Command::Activate { rule, revision, bound } => {
+            Command::Activate { rule, revision, bound, announce } => {
                 let new = self.activatable(rule, *revision)?;
                 effect.done.revision = *revision;
                 if let Some(bound) = bound {
                     self.check_bound(&new, bound, facts.view)?;
                 }
-                self.switch(&new, None, facts, &mut effect)?;
+                self.switch(&new, (None, *announce), facts, &mut effect)?;
             }
             Command::Rollback { rule } => {
                 let new = self.before(rule)?;
                 effect.done.revision = new.revision;
                 self.labels_are_free(&new)?;
-                self.switch(&new, Some(Cause::Rollback), facts, &mut effect)?;
+                self.switch(&new, (Some(Cause::Rollback), false), facts, &mut effect)?;
             }
             Command::Cancel { rule, revision } => self.cancel(rule, *revision, facts, &mut effect)?,
             Command::Pause { rule, by, why, forced } => {
@@ -391,6 +393,7 @@ impl Registry {
             ended_us: None,
             keys: 0,
             read: None,
+            announced: false,
             failure: String::new(),
         });
         self.last_operation
@@ -465,7 +468,7 @@ impl Registry {
     fn switch(
         &mut self,
         new: &Generation,
-        cause: Option<Cause>,
+        (cause, announce): (Option<Cause>, bool),
         facts: &Facts<'_>,
         effect: &mut Effect,
     ) -> Result<(), Refusal> {
@@ -497,11 +500,14 @@ impl Registry {
             old if old.label_id == new.label_id && old.namespace == new.namespace => Cause::Params,
             _ => Cause::Swap,
         });
-        if facts.audience.summary {
+        if facts.audience.summary && !announce {
             effect.switched = Some(self.summarize((&old, new), cause, facts));
         }
-        if facts.audience.each_key {
+        if facts.audience.each_key || announce {
             let told = self.begin(OperationKind::Tell, (old.space, new.space), cause, facts);
+            for operation in self.operations.iter_mut().filter(|o| o.id == told) {
+                operation.announced = announce;
+            }
             effect.done.operation = Some(told);
         }
         Ok(())
@@ -530,6 +536,7 @@ impl Registry {
             to: 0,
             cause,
             entity: self.entity_of(new.namespace).map_or(0, |(number, _)| number),
+            announced: false,
             key: Box::default(),
         }
     }

@@ -145,7 +145,7 @@ fn prepare(revision: u32) -> Command {
 }
 
 fn activate(revision: u32) -> Command {
-    Command::Activate { rule: "payer".into(), revision, bound: None }
+    Command::Activate { rule: "payer".into(), revision, bound: None, announce: false }
 }
 
 fn rollback() -> Command {
@@ -218,7 +218,7 @@ fn new_rule(label: &str, entity: &str) -> [Command; 2] {
 }
 
 fn activate_buyer() -> Command {
-    Command::Activate { rule: "buyer".into(), revision: 1, bound: None }
+    Command::Activate { rule: "buyer".into(), revision: 1, bound: None, announce: false }
 }
 
 #[test]
@@ -420,6 +420,7 @@ fn a_bound_needs_its_preview() {
         rule: "payer".into(),
         revision: 2,
         bound: Some(Bound { preview: preview.into(), max_change_percent: 1.0 }),
+        announce: false,
     };
     assert_eq!(world.code(bound("2-0")), "unknown-preview");
     let (old, new) =

@@ -85,7 +85,7 @@ fn releases_of_a_paused_rule_stay_as_they_are() {
         let rule = || "payer".to_owned();
         for command in [
             Command::Prepare { rule: rule(), revision: 3 },
-            Command::Activate { rule: rule(), revision: 2, bound: None },
+            Command::Activate { rule: rule(), revision: 2, bound: None, announce: false },
             Command::Params(revision("l4", "n", &["a"])),
         ] {
             assert_eq!(world.code(command), "rule-paused");
@@ -114,7 +114,7 @@ fn a_grace_does_not_end_while_the_rule_stands_still() {
     world.ask(push("l2", "n", &["a"])).unwrap();
     world.ask(Command::Prepare { rule: "payer".into(), revision: 2 }).unwrap();
     world.finish();
-    world.ask(Command::Activate { rule: "payer".into(), revision: 2, bound: None }).unwrap();
+    world.ask(Command::Activate { rule: "payer".into(), revision: 2, bound: None, announce: false }).unwrap();
     world.finish();
     assert!(world.registry.expired(2 * HOUR).is_some());
     world.ask(pause(false)).unwrap();

@@ -187,6 +187,9 @@ pub struct Operation {
     /// What it read of the sources, where it read them.
     #[serde(default)]
     pub read: Option<HistoryRead>,
+    /// What it tells is for those too who hear of changes alone.
+    #[serde(default)]
+    pub announced: bool,
     /// Why it could not go on.
     #[serde(default)]
     pub failure: String,

@@ -43,12 +43,12 @@ pub enum SinkError {
     },
     /// The sink has commits that the state does not have.
     #[error(
-        "sink number {number} holds commit {commit}, and the state's last one is {last}: an older copy of the state was \
+        "sink {sink} holds commit {commit}, and the state's last one is {last}: an older copy of the state was \
          put back; move the sink's file away, or put the newer state back"
     )]
     Ahead {
-        /// Number of the sink.
-        number: usize,
+        /// Name of the sink.
+        sink: String,
         /// Last commit that it holds.
         commit: u64,
         /// Last commit of the state.
@@ -111,7 +111,9 @@ pub fn hears(deliver: Deliver, transition: &Transition) -> bool {
     match (deliver, transition.label) {
         (deliver, SWITCH) => deliver == Deliver::Changes,
         (Deliver::All, _) => true,
-        (Deliver::Changes, _) => matches!(transition.cause, Cause::Change | Cause::Time),
+        (Deliver::Changes, _) => {
+            transition.announced || matches!(transition.cause, Cause::Change | Cause::Time)
+        }
     }
 }
 

@@ -307,6 +307,7 @@ pub(crate) fn fill(store: Arc<dyn Store>, position: u64) -> (StateWriter, Arc<Vi
         from: 0,
         to: 1,
         cause: Cause::Change,
+        announced: false,
         entity: 0,
         key: u64_key(1).into(),
     };

@@ -151,7 +151,10 @@ impl Script {
                 let of = |number| registry.revision("payer", number).map(|r| &r.namespace_id);
                 let live = registry.live("payer").map(|g| g.revision);
                 self.moved += u64::from(live.and_then(of) != revision.and_then(of));
-                (Command::Activate { rule, revision: revision.unwrap_or(1), bound: None }, None)
+                (
+                    Command::Activate { rule, revision: revision.unwrap_or(1), bound: None, announce: false },
+                    None,
+                )
             }
             8 => (Command::Rollback { rule }, None),
             10 => {

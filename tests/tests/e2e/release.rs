@@ -226,6 +226,25 @@ fn a_sink_that_hears_changes_only_gets_one_summary_of_a_switch() {
     assert_eq!(lines(), 3);
 }
 
+#[test]
+fn an_announced_switch_tells_such_a_sink_each_key() {
+    let folder = shop();
+    folder.configure("path = \"labels.ndjson\"", "path = \"labels.ndjson\"\ndeliver = \"changes\"");
+    let mut host = folder.start(&["run"], &[]);
+    host.until("the history", || rule_is_exact(&folder).then_some(()));
+    rule(&folder, &["params", "set", "payer", "big_spender_min=3000.00"]);
+    rule(&folder, &["activate", "payer@2", "--announce"]);
+    host.until("the key", || (folder.read("labels.ndjson").lines().count() == 1).then_some(()));
+    let message: Value = serde_json::from_str(folder.read("labels.ndjson").trim()).expect("JSON");
+    let got =
+        ["key", "label", "op", "cause"].map(|name| message[name].as_str().unwrap_or_default().to_owned());
+    assert_eq!(got, ["1", "big_spender", "set", "params"]);
+    host.signal("INT");
+    host.wait().assert_ok();
+    folder.run().assert_ok();
+    assert_eq!(folder.read("labels.ndjson").lines().count(), 1);
+}
+
 /// The history has been read.
 fn rule_is_exact(folder: &Folder) -> bool {
     let shown = folder.retag(&["rule", "show", "payer@1"]);

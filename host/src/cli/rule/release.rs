@@ -108,6 +108,9 @@ pub struct ActivateArgs {
     /// How far that may have moved: `1%` of the keys that the preview said would enter or leave.
     #[arg(long, requires = "preview", value_name = "PERCENT", value_parser = percent)]
     max_change: Option<f64>,
+    /// Tell each key also to sinks with `deliver = "changes"`, which otherwise hear one summary: think of who gets mail.
+    #[arg(long)]
+    announce: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -287,8 +290,10 @@ fn prepared(session: &Session, done: &Done, name: &str, wait: bool) -> anyhow::R
 pub fn activate(args: &ActivateArgs) -> anyhow::Result<()> {
     let session = Session::open(&args.common)?;
     let body = match (&args.preview, args.max_change) {
-        (Some(preview), Some(max)) => json!({ "preview": preview, "max_change_percent": max }),
-        _ => Value::Object(Map::new()),
+        (Some(preview), Some(max)) => {
+            json!({ "preview": preview, "max_change_percent": max, "announce": args.announce })
+        }
+        _ => json!({ "announce": args.announce }),
     };
     let done: Done = session.post(&args.revision.path("/activate"), serde_json::to_vec(&body)?)?;
     // Before the first revision of a rule there is mostly nothing to go back to.

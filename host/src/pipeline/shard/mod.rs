@@ -560,6 +560,7 @@ impl Evaluation<'_> {
                     from,
                     to,
                     cause,
+                    announced: false,
                     entity: self.rule.entity,
                     key: held.key.get(2..).unwrap_or(&[]).into(),
                 });

@@ -150,6 +150,7 @@ fn tell(pair: &Pair, held: &Held, output: &mut ShardOutput) {
             from,
             to,
             cause: pair.cause,
+            announced: pair.announced,
             entity: pair.entity,
             key: held.key.get(2..).unwrap_or(&[]).into(),
         });
