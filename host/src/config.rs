@@ -165,6 +165,8 @@ pub enum OnRefusal {
     Stop,
     /// The rules that read the message's table stand still in front of it; everything else goes on.
     Pause,
+    /// The message goes to quarantine and counts nothing; the rules that read its table are approximate from then on.
+    Quarantine,
 }
 
 /// `[registry]`

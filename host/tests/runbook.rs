@@ -77,6 +77,20 @@ fn codes() -> BTreeSet<String> {
     codes
 }
 
+/// Codes of refused messages, whatever they look like.
+fn codes_of_messages() -> BTreeSet<String> {
+    let mut all = Vec::new();
+    files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/decode"), &mut all);
+    let mut codes = BTreeSet::new();
+    for file in all {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let calls = ["refuse(", "refusal(", "not_yet("].into_iter().flat_map(|call| text.split(call).skip(1));
+        let first = calls.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
+        codes.extend(first.map(str::to_owned));
+    }
+    codes
+}
+
 /// Codes of answers, those without a hyphen too.
 fn codes_of_answers() -> impl Iterator<Item = &'static str> {
     let files = [include_str!("../src/api/error.rs"), include_str!("../src/registry/refusal.rs")];
@@ -87,7 +101,9 @@ fn codes_of_answers() -> impl Iterator<Item = &'static str> {
 fn every_code_has_its_section() {
     let (sections, codes) = (sections(), codes());
     assert!(codes.len() > 90, "{codes:?}");
-    let all = codes.into_iter().chain(codes_of_answers().map(str::to_owned));
+    let of_messages = codes_of_messages();
+    assert!(of_messages.len() >= 20 && of_messages.contains("ddl"), "{of_messages:?}");
+    let all = codes.into_iter().chain(codes_of_answers().map(str::to_owned)).chain(of_messages);
     let missing: Vec<String> = all.filter(|code| !sections.contains_key(code)).collect();
     assert!(missing.is_empty(), "no section for {missing:?}");
     for (name, body) in &sections {

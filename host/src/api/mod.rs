@@ -34,6 +34,7 @@ pub mod quarantine;
 mod rate;
 mod reader;
 mod rebuild;
+pub mod sampled;
 pub mod operation;
 pub mod release;
 mod pause_routes;

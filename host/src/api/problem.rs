@@ -52,6 +52,15 @@ pub(super) fn all(
             "retag quarantine ls",
         ));
     }
+    let begun = reader.positions.incomplete.iter();
+    for name in begun.filter(|name| reader.about.sources.iter().any(|s| s.name == **name && s.complete)) {
+        problems.push(problem(
+            Severity::Warning,
+            "approximate",
+            format!("source {name} was first read with history = \"none\": sums lack rows that lived before for good"),
+            "read the whole history into a new state directory with history = \"complete\"",
+        ));
+    }
     for drift in &reader.about.drift {
         problems.push(problem(Severity::Info, "drift", drift.clone(), "retag rule ls"));
     }

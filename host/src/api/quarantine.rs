@@ -158,7 +158,11 @@ fn parse(id: &str) -> Option<Place> {
 
 fn read(place: Place, row: &[u8], values: bool) -> Option<ListedImage> {
     let mut image: Map<String, Value> = serde_json::from_slice(row).ok()?;
-    let sign = if image.get("image").and_then(Value::as_str) == Some("before") { -1 } else { 1 };
+    let sign = match image.get("image").and_then(Value::as_str) {
+        Some("before") => -1,
+        Some("message") => 0,
+        _ => 1,
+    };
     image.insert("sign".into(), sign.into());
     if let Some(Value::Object(of_row)) = image.get_mut("values").filter(|_| !values) {
         of_row.values_mut().for_each(mask);

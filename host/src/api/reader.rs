@@ -56,10 +56,16 @@ impl Reader {
         clock::rfc3339(self.view.engine_time())
     }
 
+    /// Every source held its whole history from the start.
+    #[must_use]
+    pub fn complete(&self) -> bool {
+        self.about.complete() && self.positions.incomplete.is_empty()
+    }
+
     /// Labels may still be wrong for rows that the sources have not shown.
     #[must_use]
     pub fn warming(&self) -> bool {
-        !self.about.complete() || self.positions.catching_up
+        !self.complete() || self.positions.catching_up
     }
 
     /// A fact of the pipeline; none = not written yet.

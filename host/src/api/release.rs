@@ -20,7 +20,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Most keys that a preview names for each label and direction.
-const SAMPLES_MAX: usize = 20;
+pub(super) const SAMPLES_MAX: usize = 20;
 /// Most lines of the audit in one answer.
 pub const AUDIT_MAX: usize = 1000;
 
@@ -315,6 +315,14 @@ fn sample(
         after: carried(new, &record),
         aggregates: Columns::of(namespace)?.object(Some(&record)),
     }))
+}
+
+/// Labels of a key as an answer has them.
+pub(super) fn text_of(carried: &crate::registry::sampling::Carried) -> BTreeMap<String, Value> {
+    let one = |(label, value): (&String, &Option<String>)| {
+        (label.clone(), value.clone().map_or(Value::Bool(true), Value::String))
+    };
+    carried.iter().map(one).collect()
 }
 
 fn carried(generation: &Generation, record: &Record) -> BTreeMap<String, Value> {

@@ -11,6 +11,7 @@ use super::request::{JsonBody, Upload};
 use super::role::{Access, Role};
 use super::route::Route;
 use super::routes::{Answer, Api, Asked, Named, Shared, answer, answer_as, json};
+use super::sampled;
 use super::write::{Write, tagged};
 use crate::pipeline::program::Code;
 use crate::pipeline::rules::stored::stored_rule;
@@ -126,6 +127,15 @@ fn writing() -> Vec<Route> {
             .writes()
             .json::<PreviewAnswer>(200)
             .refuses(&[RULE, REVISION, NOT_READY, MANAGED, BUSY, STOPPING]),
+        Route::post("/v1/rules/{rule}/revisions/{revision}/preview/sample", DEPLOYER, sample)
+            .named(
+                "sampleRevision",
+                "The same, estimated from some of the keys, before anything is prepared.",
+            )
+            .writes()
+            .takes::<SampleBody>()
+            .json::<PreviewAnswer>(200)
+            .refuses(&[RULE, REVISION, NOT_READY, MANAGED, REFUSED, BUSY, STOPPING]),
         Route::post("/v1/rules/{rule}/revisions/{revision}/activate", DEPLOYER, activate)
             .named("activateRevision", "Makes a revision live in one commit; never waits.")
             .writes()
@@ -330,6 +340,38 @@ async fn preview(wish: Wish, path: Named<(String, u32)>) -> Answer {
         Ok((found, work.submit(keep, None)?))
     };
     wish.once(&[], |api, asker| async move {
+        let (found, done) = apart(&api, asker, work).await?;
+        tagged(json(&found), Some(&done.tag))
+    })
+    .await
+}
+
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct SampleBody {
+    /// Keys to look at, about. Default 10,000.
+    #[schemars(range(min = 1, max = sampled::KEYS_MAX))]
+    keys: Option<u32>,
+}
+
+async fn sample(
+    wish: Wish,
+    path: Named<(String, u32)>,
+    body: Result<JsonBody<SampleBody>, ApiError>,
+) -> Answer {
+    let (wish, Path((rule, number)), JsonBody(body, sent)) = (wish?, path?, body?);
+    let keys = body.keys.unwrap_or(sampled::KEYS_DEFAULT);
+    if !(1..=sampled::KEYS_MAX).contains(&keys) {
+        return Err(ApiError::BadRequest(format!("keys: 1 to {}", sampled::KEYS_MAX)));
+    }
+    let work = move |work: Work| {
+        let revision = release::known(&work.reader, &rule, number)?;
+        let loaded = code(&work.reader, revision, &revision.given)?;
+        let seed = work.reader.commit();
+        let (found, keep) = sampled::preview(&work.reader, &loaded, (&rule, number), (keys, seed))?;
+        Ok((found, work.submit(keep, None)?))
+    };
+    wish.once(&sent, |api, asker| async move {
         let (found, done) = apart(&api, asker, work).await?;
         tagged(json(&found), Some(&done.tag))
     })

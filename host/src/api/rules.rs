@@ -172,7 +172,7 @@ pub(super) fn states(
     };
     let data_state = match pause {
         Some(_) => DataState::Stale,
-        None if !about.complete() || refused => DataState::Approximate,
+        None if !reader.complete() || refused => DataState::Approximate,
         None if behind => DataState::CatchingUp,
         None => DataState::Exact,
     };

@@ -2,7 +2,7 @@
 
 use super::ask::{Asker, segment};
 use super::place::PlaceArgs;
-use super::print::{Form, Out, Table, cell, or_dash};
+use super::print::{Form, Out, Table, cell, clean, or_dash};
 use crate::api::labels::KeyLabels;
 
 /// Arguments.
@@ -39,7 +39,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn table(answer: &KeyLabels, out: &mut Out) -> anyhow::Result<()> {
-    out.line(&format!("{}/{}  commit {} of {}\n", answer.entity, answer.key, answer.commit, answer.time))?;
+    let key = clean(&format!("{}/{}", answer.entity, answer.key));
+    out.line(&format!("{key}  commit {} of {}\n", answer.commit, answer.time))?;
     let mut labels = Table::new(["LABEL", "VALUE", "STATUS", "RULE", "VALID UNTIL"]);
     for (label, about) in answer.metadata.iter().flatten() {
         let value = answer.labels.get(label).map_or_else(|| "-".to_owned(), cell);

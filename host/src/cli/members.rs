@@ -3,7 +3,7 @@
 
 use super::ask::{Asker, segment};
 use super::place::PlaceArgs;
-use super::print::{Form, Out};
+use super::print::{Form, Out, clean};
 use crate::api::members::{Count, Member, Members};
 
 /// Members asked for at once.
@@ -97,5 +97,5 @@ fn print_all(args: &Args, asker: &Asker, base: &str, out: &mut Out) -> anyhow::R
 /// `user/42`, and the value behind it where there is one.
 fn text(entity: &str, member: &Member) -> String {
     let value = member.value.as_ref().map_or_else(String::new, |value| format!("  {value}"));
-    format!("{entity}/{}{value}", member.key)
+    clean(&format!("{entity}/{}{value}", member.key))
 }

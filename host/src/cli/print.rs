@@ -96,7 +96,7 @@ impl Table {
 }
 
 /// Control characters of foreign text do not reach the terminal.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

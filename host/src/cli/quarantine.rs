@@ -92,9 +92,12 @@ fn entry(answer: &ListedImage, values: bool) -> Table {
         match (name.as_str(), value) {
             ("values", Value::Object(_)) | ("sign", _) => {}
             ("image", image) => {
-                let sign =
-                    if answer.image.get("sign").and_then(Value::as_i64) == Some(-1) { "−" } else { "+" };
-                table.row([name.clone(), format!("{} (sign {sign})", cell(image))]);
+                let sign = match answer.image.get("sign").and_then(Value::as_i64) {
+                    Some(0) => "",
+                    Some(-1) => " (sign −)",
+                    _ => " (sign +)",
+                };
+                table.row([name.clone(), format!("{}{sign}", cell(image))]);
             }
             _ => table.row([name.clone(), cell(value)]),
         }

@@ -70,6 +70,14 @@ impl Decoder {
         }
     }
 
+    /// It puts refused messages aside and goes on, where the order of changes and their ids allow it.
+    #[must_use]
+    pub fn putting_aside(self, on: bool) -> Self {
+        match self {
+            Self::Maxwell(decoder) => Self::Maxwell(decoder.putting_aside(on)),
+        }
+    }
+
     /// See [`MaxwellDecoder::decode`].
     pub fn decode(&mut self, block: &[u8], base: u64, out: &mut Decoded) {
         self.decode_without(block, base, &[], out);
@@ -143,7 +151,13 @@ pub enum Skip {
     Duplicate,
     /// A dead letter of a table that no live rule reads (M33).
     DeadLetter,
+    /// Refused, and put aside where the source says so.
+    Refused,
 }
+
+/// Refusals of the order of changes and of their ids, and of a line that may still grow: they concern every rule, whatever
+/// tables it reads, and nothing may be read behind them.
+pub const OF_THE_LOG: [&str; 4] = ["id-form-changed", "log-restarted", "missing-id", "truncated-line"];
 
 /// A message that cannot be applied exactly: named, never guessed (law 7).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,6 +187,8 @@ pub struct Decoded {
     pub skipped: Vec<(Skip, u64)>,
     /// The first message that stops this block: everything before it is decoded, nothing behind it.
     pub refusal: Option<Refusal>,
+    /// Refused messages that were put aside: nothing of them is decoded, and what is behind them is.
+    pub aside: Vec<Refusal>,
     /// Offset behind the last decoded message.
     pub end: u64,
     /// Offset behind the last message known to end a transaction, if any (against flicker).
@@ -188,6 +204,7 @@ impl Decoded {
         self.form = None;
         self.skipped.clear();
         self.refusal = None;
+        self.aside.clear();
         self.end = 0;
         self.transaction_end = None;
     }

@@ -283,6 +283,9 @@ impl Book {
                 *totals.refused.entry(*namespace).or_default() += bad;
             }
         }
+        for (namespace, n) in &counters.aside {
+            *totals.refused.entry(*namespace).or_default() += n;
+        }
         counters.stage_ns.iter().for_each(|(stage, ns)| *self.stage_ns.entry(stage).or_default() += ns);
     }
 }

@@ -404,6 +404,7 @@ impl Pipeline {
 
     /// All workers have handed over: do the rules fit, and were ids sent twice?
     fn enter(&mut self, out: &mut Vec<Envelope>) -> Result<(), Failure> {
+        self.check_carried()?;
         let misfits = self.check_fits()?;
         if !misfits.is_empty() && self.stopping.is_none() {
             self.give_back(misfits, out);

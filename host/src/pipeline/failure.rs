@@ -15,7 +15,7 @@ pub enum Failure {
     /// A message that cannot be applied exactly; everything before it is committed.
     #[error(
         "{code}: source {source_name}, {partition} at byte {position}{table}: {message}\n\
-         everything before it is committed; the host stops here because on_refusal = \"stop\"",
+         everything before it is committed; the host stops in front of it",
         code = refusal.code, position = refusal.position, message = refusal.message,
         table = if refusal.table.is_empty() { String::new() } else { format!(", table {}", refusal.table) }
     )]
@@ -54,6 +54,20 @@ pub enum Failure {
         code: &'static str,
         /// Its message.
         message: String,
+    },
+    /// Two sources carry one table, and it is not said whether they have the same changes.
+    #[error(
+        "two-sources: table {table} is in source {other} and in source {source_name}, so a change that both have would count \
+         twice; set `producer` of both: one name where they carry the same log, two where they do not \
+         (what was read since the last commit is not committed)"
+    )]
+    TwoSources {
+        /// Table.
+        table: String,
+        /// The source that carries it too.
+        source_name: String,
+        /// The source that carried it first.
+        other: String,
     },
     /// The sources ended, and a rule has not read them to their end.
     #[error(

@@ -201,6 +201,8 @@ pub struct SourceProgram {
     pub name: String,
     /// Name of its producer (design section 7, ledger).
     pub producer: String,
+    /// The producer is written in the configuration, not the source's own name.
+    pub says_producer: bool,
     /// Format of its messages.
     pub format: Format,
     /// Tables with columns that the producer hides.

@@ -5,7 +5,7 @@
 
 use super::assemble::Book;
 use super::cycle::Cycle;
-use crate::decode::{Format, Side};
+use crate::decode::{Format, Refusal, Side};
 use crate::label::outbox::Place;
 use crate::source::Block;
 use crate::state::{Commit, Table};
@@ -23,7 +23,7 @@ const DROPS_MAX: usize = 10_000;
 /// A row image that a rule refused, or could not be given to it.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct BadImage {
-    /// Rule.
+    /// Rule; empty where a whole message was refused.
     pub rule: String,
     /// Stable code.
     pub code: &'static str,
@@ -37,12 +37,30 @@ pub struct BadImage {
     pub partition: usize,
     /// Position of the message.
     pub position: u64,
-    /// `before` or `after`.
+    /// `before` or `after`; `message` where a whole message was refused.
     pub image: &'static str,
     /// The columns that the rule declares, each as the JSON text that the message has; null where it has none.
     pub values: Map<String, Value>,
     /// Declared columns that did not fit into [`IMAGE_BYTES_MAX`].
     pub columns_left_out: usize,
+}
+
+impl BadImage {
+    /// A whole message that was refused: nothing of it is kept, for it was not understood.
+    pub(super) fn of_message(refusal: &Refusal, source: String, partition: usize) -> Self {
+        Self {
+            rule: String::new(),
+            code: refusal.code,
+            message: refusal.message.clone(),
+            table: refusal.table.clone(),
+            source,
+            partition,
+            position: refusal.position,
+            image: "message",
+            values: Map::new(),
+            columns_left_out: 0,
+        }
+    }
 }
 
 /// The line of a block at `position`.

@@ -8,12 +8,9 @@ use super::failure::Failure;
 use super::message::Envelope;
 use super::quarantine::line_at;
 use crate::config::OnRefusal;
-use crate::decode::{Decoded, Decoder, Plan, Refusal};
+use crate::decode::{Decoded, Decoder, OF_THE_LOG, Plan, Refusal};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Refusals of the order of changes and of their ids: they concern every rule, whatever tables it reads.
-const OF_THE_LOG: [&str; 4] = ["id-form-changed", "log-restarted", "missing-id", "truncated-line"];
 
 impl Pipeline {
     /// Voids the cycle: its blocks are decoded again, cut before the refused messages. Behind that commit the host stops, or
@@ -101,5 +98,31 @@ impl Pipeline {
             run.next = position; // a block that is on its way does not begin there, and is dropped
             run.at_end = false;
         }
+    }
+
+    /// Two sources that carry one table say whose ids they have, else a change that both have would count twice. Notes who
+    /// carries what.
+    ///
+    /// # Errors
+    /// Two that do not say so.
+    pub(super) fn check_carried(&mut self) -> Result<(), Failure> {
+        let tables = self.program.tables();
+        for (table, source) in self.cycle.counters(false).carried {
+            let (Some(table), Some(source)) = (tables.get(table as usize), self.program.sources.get(source))
+            else {
+                continue;
+            };
+            let carried = self.book.totals.carried.entry(table.clone()).or_default();
+            let silent = |name: &String| {
+                let other = self.program.sources.iter().find(|s| s.name == *name);
+                other.is_some_and(|o| o.name != source.name && !(o.says_producer && source.says_producer))
+            };
+            if let Some(other) = carried.iter().find(|name| silent(name)) {
+                let (table, other, source_name) = (table.clone(), other.clone(), source.name.clone());
+                return Err(Failure::TwoSources { table, source_name, other });
+            }
+            carried.insert(source.name.clone());
+        }
+        Ok(())
     }
 }

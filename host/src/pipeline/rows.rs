@@ -4,7 +4,7 @@
 use crate::label::outbox::Place;
 use crate::source::{Partition, Position};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Key of [`Positions`] in the `Meta` table.
 pub const POSITIONS: &[u8] = b"positions";
@@ -83,6 +83,9 @@ pub struct Positions {
     pub id_forms: BTreeMap<String, String>,
     /// Rules whose sources have not yet been read to their first end.
     pub catching_up: bool,
+    /// Sources that did not hold their whole history when they were read, whatever is said of them now.
+    #[serde(default)]
+    pub incomplete: BTreeSet<String>,
 }
 
 /// Counters since the state was made.
@@ -97,7 +100,7 @@ pub struct Totals {
     pub images: u64,
     /// Images that a rule refused.
     pub bad_images: u64,
-    /// Those of the rules that there are, by number of their namespace.
+    /// Those of the rules that there are, and whole messages that they lack, by number of their namespace.
     pub refused: BTreeMap<u32, u64>,
     /// Entries of the quarantine that were dropped for newer ones.
     pub quarantine_dropped: u64,
@@ -107,6 +110,8 @@ pub struct Totals {
     pub skipped: BTreeMap<String, u64>,
     /// Changes by table.
     pub tables: BTreeMap<String, u64>,
+    /// Sources that carried each table.
+    pub carried: BTreeMap<String, BTreeSet<String>>,
     /// Transitions made.
     pub transitions: u64,
 }

@@ -148,6 +148,7 @@ fn inputs(config: &Config, options: &Options) -> Result<(StateDir, Inputs), Setu
         sources.push(SourceInput {
             name: name.clone(),
             producer: producer.clone().unwrap_or_else(|| name.clone()),
+            says_producer: producer.is_some(),
             format: *format,
             hidden_columns: hidden_columns.clone(),
             complete: *history == History::Complete,
@@ -187,6 +188,8 @@ pub struct SourceInput {
     pub name: String,
     /// Name of its producer.
     pub producer: String,
+    /// That name is written in the configuration, not the source's own.
+    pub says_producer: bool,
     /// Format of its messages.
     pub format: Format,
     /// Tables with columns that the producer hides.
@@ -238,6 +241,8 @@ pub fn build(inputs: Inputs, options: &Options) -> Result<(Pipeline, Parts, Shar
     let attached = attach(&rules, options, stored_registry(&view)?, &positions, &view)?;
     let mut drift = attached.drift.clone();
 
+    let begun = sources.iter().filter(|source| !source.complete);
+    positions.incomplete.extend(begun.map(|source| source.name.clone()));
     forms::settle_first(&mut sources, &mut positions)?;
     let sweep = next_sweep(&view, &attached)?;
     let view = begin(&mut writer, &view, &positions, (&attached, sweep.as_ref()))?;
@@ -252,6 +257,7 @@ pub fn build(inputs: Inputs, options: &Options) -> Result<(Pipeline, Parts, Shar
         return Err(SetupError::SinkMissing(missing));
     }
     drift.extend(book.idle_drops(&view, &options.drop_sinks)?);
+    drift.extend(unread_hidden(&program));
 
     let shared = SharedView::new(view.clone());
     let mut parts: Parts = Vec::new();
@@ -271,6 +277,21 @@ pub fn build(inputs: Inputs, options: &Options) -> Result<(Pipeline, Parts, Shar
     parts.append(&mut core_parts(sources, (&program, &ledger, lane.as_ref()), workers)?);
     parts.push((Address::Committer, Box::new(Writer::new(writer, shared.clone()))));
     Ok((pipeline, parts, shared))
+}
+
+/// Tables in `hidden_columns` that no rule reads: perhaps misspelled.
+fn unread_hidden(program: &Program) -> Vec<String> {
+    let read = |table: &String| {
+        let rules = program.rules.iter().chain(&program.stopped);
+        rules.flat_map(|r| &r.compiled.manifest.tables).any(|t| t.table == *table)
+    };
+    let of_source = |source: &SourceProgram| {
+        let unread = source.hidden_columns.iter().filter(|table| !read(table));
+        unread
+            .map(|t| format!("source {}: hidden_columns names {t}, which no rule reads", source.name))
+            .collect()
+    };
+    program.sources.iter().flat_map(|source| -> Vec<String> { of_source(source) }).collect()
 }
 
 /// The readers of the sources and the workers.
@@ -479,6 +500,7 @@ pub(super) fn program(inputs: &[SourceInput], positions: &Positions, attached: A
     let source = |source: &SourceInput| SourceProgram {
         name: source.name.clone(),
         producer: source.producer.clone(),
+        says_producer: source.says_producer,
         format: source.format,
         hidden_columns: source.hidden_columns.clone(),
         on_refusal: source.on_refusal,

@@ -6,9 +6,11 @@
 use super::failure::Failure;
 use super::gather::Gather;
 use super::ledger::Ledger;
-use super::program::Program;
+use super::program::{LiveRule, Program, SourceProgram};
+use super::quarantine::{BadImage, CYCLE_ENTRIES_MAX};
 use super::worker::{BlockReport, DecodeTask, Duplicate, IdTask, Published, SeenId};
 use crate::clock;
+use crate::config::OnRefusal;
 use crate::decode::{Decoded, Decoder, Refusal};
 use crate::failpoint::{self, Step};
 use crate::state::ledger::{Id, LogId, PARTS, encode_ids, part_of};
@@ -34,7 +36,7 @@ impl Track {
     pub(super) fn new(program: Arc<Program>, ledger: Arc<Ledger>, lane: bool) -> Result<Self, Failure> {
         Ok(Self {
             lane,
-            decoders: program.sources.iter().map(|s| Decoder::new(s.format, s.plan.clone())).collect(),
+            decoders: program.sources.iter().map(decoder).collect(),
             gather: Gather::new(&program)?,
             program,
             ledger,
@@ -53,7 +55,7 @@ impl Track {
         let sources = self.program.sources.iter().zip(&program.sources);
         for (decoder, (before, after)) in self.decoders.iter_mut().zip(sources) {
             if before.plan != after.plan {
-                *decoder = Decoder::new(after.format, after.plan.clone());
+                *decoder = self::decoder(after);
             }
         }
         self.gather.replace(&self.program, &program)?;
@@ -109,6 +111,7 @@ impl Track {
         }
         let asked_ns = clock::elapsed_ns(begin);
         if refusal.is_none() {
+            self.put_aside(decoded, block.partition, source, cycle);
             self.gather.block((&self.program, self.lane), (decoded, &known), block, cycle)?;
         }
         let stages = [
@@ -127,6 +130,24 @@ impl Track {
             refusal,
             form: decoded.form.zip(first.map(|c| c.position)),
         })
+    }
+
+    /// Notes the messages that were put aside: for whom they are missing, and an entry of the quarantine.
+    fn put_aside(&self, decoded: &Decoded, partition: usize, source: usize, cycle: &mut Published) {
+        let source = self.program.sources.get(source).map_or_else(String::new, |source| source.name.clone());
+        for refusal in &decoded.aside {
+            let reads = |rule: &&LiveRule| {
+                let mut tables = rule.compiled.manifest.tables.iter();
+                refusal.table.is_empty() || tables.any(|t| t.table == refusal.table)
+            };
+            let counters = &mut cycle.met_mut(self.lane).counters;
+            for rule in self.program.rules.iter().filter(reads) {
+                *counters.aside.entry(rule.namespace).or_default() += 1;
+            }
+            if cycle.quarantine.len() < CYCLE_ENTRIES_MAX {
+                cycle.quarantine.push(BadImage::of_message(refusal, source.clone(), partition));
+            }
+        }
     }
 
     /// Which changes of the decoded block are known; new ids are noted. A known id that is younger than its log is a
@@ -179,6 +200,9 @@ impl Track {
             *latest = ts.max(*latest);
         }
         for (table, n) in (0..).zip(tables).filter(|(_, n)| *n > 0) {
+            counters
+                .carried
+                .extend(self.program.partitions.get(task.block.partition).map(|source| (table, *source)));
             *counters.tables.entry(table).or_default() += n;
         }
         for (reason, n) in &decoded.skipped {
@@ -228,6 +252,11 @@ impl Track {
     pub(super) fn withdraw(&mut self, task: &IdTask) {
         mine(task, self.lane).for_each(|seen| self.ledger.remove(&seen.id));
     }
+}
+
+fn decoder(source: &SourceProgram) -> Decoder {
+    let decoder = Decoder::new(source.format, source.plan.clone());
+    decoder.putting_aside(source.on_refusal == OnRefusal::Quarantine)
 }
 
 /// Which parts of the ledger are the worker's.

@@ -20,7 +20,7 @@ use crate::rule::Labeler;
 use crate::source::Block;
 use crate::state::ledger::{Id, LogId};
 use crate::state::{SHARDS, View};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// One block to decode.
@@ -117,6 +117,10 @@ pub struct Counters {
     pub tables: BTreeMap<u32, u64>,
     /// Per (namespace, table of the plan): images and bad ones.
     pub fits: BTreeMap<(u32, usize), (u64, u64)>,
+    /// Messages that were put aside, by the namespaces that lack them.
+    pub aside: BTreeMap<u32, u64>,
+    /// Tables of the plan that a source carries.
+    pub carried: BTreeSet<(u32, usize)>,
     /// Nanoseconds by stage, summed over workers.
     pub stage_ns: BTreeMap<&'static str, u64>,
 }
@@ -130,6 +134,8 @@ impl Counters {
         self.null_keys += other.null_keys;
         other.skipped.iter().for_each(|(k, n)| *self.skipped.entry(*k).or_default() += n);
         other.tables.iter().for_each(|(k, n)| *self.tables.entry(*k).or_default() += n);
+        other.aside.iter().for_each(|(k, n)| *self.aside.entry(*k).or_default() += n);
+        self.carried.extend(&other.carried);
         other.stage_ns.iter().for_each(|(k, n)| *self.stage_ns.entry(k).or_default() += n);
         for (k, (images, bad)) in &other.fits {
             let fits = self.fits.entry(*k).or_default();

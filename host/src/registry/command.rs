@@ -443,7 +443,8 @@ impl Registry {
     fn check_bound(&self, new: &Generation, bound: &Bound, view: &View) -> Result<(), Refusal> {
         let live = self.live_before(new);
         let previews = self.revision(&new.rule, new.revision).map(|r| r.previews.as_slice());
-        let found = previews.unwrap_or_default().iter().find(|p| p.id == bound.preview);
+        let found =
+            previews.unwrap_or_default().iter().find(|p| p.id == bound.preview && p.sampled.is_none());
         let Some(found) = found.filter(|p| live.revision == p.against) else {
             return Err(Refusal::UnknownPreview {
                 rule: new.rule.clone(),

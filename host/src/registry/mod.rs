@@ -14,6 +14,7 @@ pub mod preview;
 mod refusal;
 mod remove;
 pub mod revision;
+pub mod sampling;
 
 pub use key::KeyType;
 pub use pause::{Gap, Pause};

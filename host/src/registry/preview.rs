@@ -42,6 +42,7 @@ pub fn compare(
         against: old.revision,
         changed_keys: 0,
         labels: Vec::new(),
+        sampled: None,
     };
     let mut counts: BTreeMap<(String, Option<String>), LabelPreview> = BTreeMap::new();
     for shard in 0..SHARDS {
@@ -138,7 +139,14 @@ mod tests {
             left: *left,
             kept: 7,
         });
-        Preview { id: "2-9".into(), commit: 9, against: 1, changed_keys: 0, labels: labels.collect() }
+        Preview {
+            id: "2-9".into(),
+            commit: 9,
+            against: 1,
+            changed_keys: 0,
+            labels: labels.collect(),
+            sampled: None,
+        }
     }
 
     #[test]

@@ -116,6 +116,48 @@ pub struct Preview {
     pub changed_keys: u64,
     /// By label and value.
     pub labels: Vec<LabelPreview>,
+    /// All of this is estimated from some of the keys; null = it is exact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampled: Option<Sampling>,
+}
+
+/// An estimated number, and bounds that hold the truth in 95 of 100 cases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Estimate {
+    /// The number.
+    pub about: u64,
+    /// At least so many.
+    pub from: u64,
+    /// At most so many.
+    pub to: u64,
+}
+
+/// What a sampled preview was made from, and how sure it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Sampling {
+    /// Places of keys that were looked at.
+    pub keys: u64,
+    /// All places; those of keys that are gone hold nothing.
+    pub of: u64,
+    /// Keys of which any label would change.
+    pub changed: Estimate,
+    /// By label and value.
+    pub labels: Vec<LabelSpan>,
+}
+
+/// How sure a sampled preview is of one label, or of one value of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LabelSpan {
+    /// Label.
+    pub label: String,
+    /// Value; null = the label with whatever value.
+    pub value: Option<String>,
+    /// Keys that would get it.
+    pub entered: Estimate,
+    /// Keys that would lose it.
+    pub left: Estimate,
+    /// Keys that carry it before and after.
+    pub kept: Estimate,
 }
 
 /// A switch of label generations, for those who hear of it as a whole.

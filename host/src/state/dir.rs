@@ -42,6 +42,12 @@ impl StateDir {
                 (id, epoch)
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                // It is written before there is a store.
+                if path.join("store").exists() {
+                    let (place, reason) =
+                        (file.display().to_string(), "it is gone beside a store".to_owned());
+                    return Err(StoreError::Corrupt { place, reason });
+                }
                 let (id, epoch) = (format!("{:016x}", random()), 1);
                 write(path, &file, (&id, epoch))?;
                 (id, epoch)

@@ -251,6 +251,7 @@ fn facts(position: u64) -> Vec<retag_host::state::Row> {
         partitions: vec![(partition, position)],
         id_forms: BTreeMap::from([("orders".to_owned(), "position".to_owned())]),
         catching_up: false,
+        incomplete: Default::default(),
     };
     let totals = Totals {
         changes: 9000,
@@ -258,6 +259,7 @@ fn facts(position: u64) -> Vec<retag_host::state::Row> {
         images: 12_000,
         bad_images: 3,
         refused: BTreeMap::new(),
+        carried: BTreeMap::new(),
         quarantine_dropped: 0,
         null_keys: 4,
         skipped: BTreeMap::from([("ddl".to_owned(), 2)]),

@@ -237,6 +237,7 @@ impl World {
         let source = SourceInput {
             name: "shop".into(),
             producer: "shop".into(),
+            says_producer: true,
             format: Format::Maxwell,
             hidden_columns: self.hidden_columns.clone(),
             complete: true,

@@ -245,6 +245,33 @@ fn an_announced_switch_tells_such_a_sink_each_key() {
     assert_eq!(folder.read("labels.ndjson").lines().count(), 1);
 }
 
+#[test]
+fn a_sampled_preview_comes_before_anything_is_prepared_and_binds_nothing() {
+    let folder = shop();
+    let host = running(&folder);
+    change_rule(&folder, &[("\"never_paid\"", "\"never_paix\"")]);
+    rule(&folder, &["push", "payer.wasm"]);
+    refused(&folder, &["preview", "payer@2"], &["not-ready", "rule prepare payer@2"]);
+    let said = rule(&folder, &["preview", "payer@2", "--sample"]);
+    for piece in ["payer@2 against payer@1: about 1 (1..1) keys change", "in brackets 95 %", "never_paix"] {
+        assert!(said.contains(piece), "`{piece}` is not in\n{said}");
+    }
+    let answer = json(&folder, &["preview", "payer@2", "--sample", "5"]);
+    let id = answer["id"].as_str().expect("an id");
+    assert!(id.ends_with("-sampled") && answer["sampled"]["of"].as_u64() >= Some(2), "{answer}");
+    rule(&folder, &["prepare", "payer@2"]);
+    let bound = ["activate", "payer@2", "--preview", id, "--max-change", "100%"];
+    refused(&folder, &bound, &["unknown-preview"]);
+    // What counts other things has no sums to look at yet.
+    std::fs::copy(crate::harness::root().join("rules/payer/payer.wasm"), folder.path("payer.wasm")).unwrap();
+    let other = retag_tests::rule_file::baskets(&std::fs::read(folder.path("payer.wasm")).unwrap());
+    folder.write("payer.wasm", other);
+    rule(&folder, &["push", "payer.wasm"]);
+    refused(&folder, &["preview", "payer@3", "--sample"], &["not-ready", "counts other things"]);
+    refused(&folder, &["preview", "payer@2", "--sample", "0"], &["keys: 1 to"]);
+    drop(host);
+}
+
 /// The history has been read.
 fn rule_is_exact(folder: &Folder) -> bool {
     let shown = folder.retag(&["rule", "show", "payer@1"]);

@@ -14,6 +14,61 @@ pub struct Args {
     pub name: PathBuf,
 }
 
+/// Words of Rust, its own crates, and the crates that are vendored.
+const TAKEN: [&str; 51] = [
+    "abstract",
+    "as",
+    "async",
+    "await",
+    "become",
+    "box",
+    "break",
+    "const",
+    "continue",
+    "crate",
+    "do",
+    "dyn",
+    "else",
+    "enum",
+    "extern",
+    "false",
+    "final",
+    "fn",
+    "for",
+    "gen",
+    "if",
+    "impl",
+    "in",
+    "let",
+    "loop",
+    "macro",
+    "match",
+    "mod",
+    "move",
+    "mut",
+    "override",
+    "priv",
+    "pub",
+    "ref",
+    "return",
+    "self",
+    "static",
+    "struct",
+    "super",
+    "test",
+    "trait",
+    "true",
+    "try",
+    "type",
+    "use",
+    "where",
+    "while",
+    "core",
+    "std",
+    "retag_sdk",
+    "retag_abi",
+];
+
 /// File in the new crate → its template; `{{name}}` and the like are filled in.
 const TEMPLATES: [(&str, &str); 6] = [
     ("Cargo.toml", include_str!("template/Cargo.toml.txt")),
@@ -47,6 +102,9 @@ pub fn init(folder: &Path) -> anyhow::Result<()> {
     let first = name.chars().next().is_some_and(|c| c.is_ascii_lowercase());
     if !first || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_') {
         bail!("`{name}` is no name for a rule: it starts with a-z and goes on with a-z, 0-9, - and _");
+    }
+    if TAKEN.contains(&name.replace('-', "_").as_str()) {
+        bail!("`{name}` means something to Rust or is a crate of the SDK: take another name");
     }
     if folder.exists() {
         bail!("{} exists: take another name, or remove it first", folder.display());

@@ -7,7 +7,7 @@ use crate::cli::ask::segment;
 use crate::cli::print::{Form, Out, Table, cell};
 use crate::registry::diff::{Changed, Diff};
 use crate::registry::plan::{Difference, Plan, PlanKind};
-use crate::registry::revision::Release;
+use crate::registry::revision::{Estimate, Release};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -23,6 +23,16 @@ pub struct OneArgs {
     revision: RevisionArg,
     #[command(flatten)]
     common: Common,
+}
+
+/// Arguments of `preview`.
+#[derive(Debug, clap::Args)]
+pub struct PreviewArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// Estimate it from about so many keys, before anything is prepared. For revisions that count what the live one counts.
+    #[arg(long, value_name = "KEYS", num_args = 0..=1, default_missing_value = "10000")]
+    sample: Option<u32>,
 }
 
 /// Arguments of `plan`.
@@ -179,11 +189,18 @@ fn differences(what: &str, of: &Difference, out: &mut Out) -> anyhow::Result<()>
 ///
 /// # Errors
 /// It is not prepared.
-pub fn preview(args: &OneArgs) -> anyhow::Result<()> {
-    let session = Session::open(&args.common)?;
-    let answer: PreviewAnswer = session.asker.post(&args.revision.path("/preview"), Vec::new())?;
+pub fn preview(args: &PreviewArgs) -> anyhow::Result<()> {
+    let PreviewArgs { one: OneArgs { revision, common }, sample } = args;
+    let session = Session::open(common)?;
+    let answer: PreviewAnswer = match sample {
+        None => session.asker.post(&revision.path("/preview"), Vec::new())?,
+        Some(keys) => {
+            let body = serde_json::to_vec(&serde_json::json!({ "keys": keys }))?;
+            session.asker.post(&revision.path("/preview/sample"), body)?
+        }
+    };
     let mut out = Out::new();
-    match args.common.form() {
+    match common.form() {
         Form::Table => preview_table(&answer, &mut out)?,
         form => out.json(&answer, form)?,
     }
@@ -197,12 +214,24 @@ fn preview_table(answer: &PreviewAnswer, out: &mut Out) -> anyhow::Result<()> {
         live => format!("{}@{live}", answer.rule),
     };
     let (keys, commit) = (preview.changed_keys, preview.commit);
-    out.line(&format!("{name} against {against}: {keys} keys change; exact at commit {commit}\n"))?;
     let mut table = Table::new(["LABEL", "ENTERED", "LEFT", "KEPT"]);
-    for label in &preview.labels {
-        let numbers = [label.entered, label.left, label.kept].map(|n| n.to_string());
-        let [entered, left, kept] = numbers;
-        table.row([label_name(label), entered, left, kept]);
+    match &preview.sampled {
+        None => {
+            out.line(&format!("{name} against {against}: {keys} keys change; exact at commit {commit}\n"))?;
+            for label in &preview.labels {
+                let [entered, left, kept] = [label.entered, label.left, label.kept].map(|n| n.to_string());
+                table.row([label_name(label), entered, left, kept]);
+            }
+        }
+        Some(of) => {
+            let text = |n: &Estimate| format!("{} ({}..{})", n.about, n.from, n.to);
+            let changed = text(&of.changed);
+            out.line(&format!("{name} against {against}: about {changed} keys change at commit {commit}"))?;
+            out.line(&format!("estimated from {} of {} keys; in brackets 95 %\n", of.keys, of.of))?;
+            for (label, span) in preview.labels.iter().zip(&of.labels) {
+                table.row([label_name(label), text(&span.entered), text(&span.left), text(&span.kept)]);
+            }
+        }
     }
     table.print(out)?;
     let mut samples = Table::new(["KEY", "LABEL", "BEFORE", "AFTER"]);

@@ -34,7 +34,7 @@ pub enum Command {
     /// Read the history of new aggregates and evaluate all keys for a revision, while the stream flows.
     Prepare(release::PrepareArgs),
     /// Say which keys would get and lose labels.
-    Preview(look::OneArgs),
+    Preview(look::PreviewArgs),
     /// Make a prepared revision live, for all keys at once.
     Activate(release::ActivateArgs),
     /// Make the revision live again that was live before.

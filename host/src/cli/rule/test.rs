@@ -101,6 +101,7 @@ pub fn scenario_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 pub fn check_file(rule: &Arc<CompiledRule>, path: &Path, bless: bool) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let scenario = retag_scenario::parse(&text)?;
+    check_tables(rule, &scenario)?;
     let mut first: Option<ScenarioRun> = None;
     for feed in Feed::ALL {
         let run = scenario::run(rule, &scenario, feed)?;
@@ -119,7 +120,21 @@ pub fn check_file(rule: &Arc<CompiledRule>, path: &Path, bless: bool) -> anyhow:
         return Ok(format!("{} blocks, blessed", blocks.len()));
     }
     compare(&scenario, &run)?;
-    Ok(format!("{} blocks, {} images", run.blocks.len(), run.images))
+    let notes: String = run.notes.iter().map(|note| format!("\n        {note}")).collect();
+    Ok(format!("{} blocks, {} images{notes}", run.blocks.len(), run.images))
+}
+
+/// A table that the rule does not read would make any expectation of nothing come true.
+fn check_tables(rule: &CompiledRule, scenario: &Scenario) -> anyhow::Result<()> {
+    let known: Vec<&str> = rule.manifest.tables.iter().map(|t| t.table.as_str()).collect();
+    for step in &scenario.steps {
+        if let Step::Change { line, table, .. } = step
+            && !known.contains(&table.as_str())
+        {
+            bail!("line {line}: the rule reads no table {table}; it reads {}", known.join(", "));
+        }
+    }
+    Ok(())
 }
 
 fn compare(scenario: &Scenario, run: &ScenarioRun) -> anyhow::Result<()> {

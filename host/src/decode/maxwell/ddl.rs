@@ -90,7 +90,8 @@ fn stop(layout: &TableLayout, why: &str, sql: &str) -> Result<(), Stop> {
         "ddl",
         format!(
             "DDL on `{}`, which rules read: {why}. Sums of rows from before would no longer match their retraction; \
-             rebuild the rules that read it. Statement: {sql}",
+             whether they do only you can say. To go on behind it as if they did: on_refusal = \"quarantine\", and the rules that \
+             read the table are called approximate; exact again: a log that begins behind it. Statement: {sql}",
             layout.name
         ),
     )

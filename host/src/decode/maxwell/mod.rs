@@ -30,7 +30,7 @@ use strict::{Envelope, Reading};
 
 pub(super) use tokens::tokens;
 
-use super::{Decoded, MESSAGE_BYTES_MAX, Plan, Refusal, Skip};
+use super::{Decoded, MESSAGE_BYTES_MAX, OF_THE_LOG, Plan, Refusal, Skip};
 
 /// Decodes Maxwell's messages; one per worker and plan. What it learns makes it faster, never different.
 #[derive(Debug)]
@@ -42,6 +42,7 @@ pub struct MaxwellDecoder {
     spans: Spans,
     scanner: Scanner,
     strict_only: bool,
+    puts_aside: bool,
 }
 
 /// What a message says of its transaction.
@@ -75,6 +76,7 @@ impl MaxwellDecoder {
             spans: Spans::default(),
             scanner: Scanner::default(),
             strict_only: false,
+            puts_aside: false,
         }
     }
 
@@ -82,6 +84,12 @@ impl MaxwellDecoder {
     #[must_use]
     pub fn strict(plan: Arc<Plan>) -> Self {
         Self { strict_only: true, ..Self::new(plan) }
+    }
+
+    /// See [`super::Decoder::putting_aside`].
+    #[must_use]
+    pub fn putting_aside(self, on: bool) -> Self {
+        Self { puts_aside: on, ..self }
     }
 
     /// Decodes a block of whole lines; only the last line of a partition may lack its end. `base` is the offset of the
@@ -119,6 +127,10 @@ impl MaxwellDecoder {
                         out.transaction_end = Some(behind);
                     }
                     transaction = seen.transaction.or(transaction);
+                }
+                Err(refusal) if self.puts_aside && !OF_THE_LOG.contains(&refusal.code) => {
+                    out.count_skip(Skip::Refused);
+                    out.aside.push(refusal);
                 }
                 Err(refusal) => {
                     out.refusal = Some(refusal);
