@@ -4,6 +4,7 @@ use super::reader::Reader;
 use super::rules::{DataState, RuleAnswer};
 use super::status::Source;
 use crate::aggregate::SET_ENTRIES_MAX;
+use crate::pipeline::rebuild::REBUILD;
 use crate::pipeline::rows::Totals;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,20 @@ pub(super) fn all(
     if let Some(rebuild) = &reader.about.rebuild {
         let message = format!("{}; the stream waits, and answers are those of before", rebuild.progress());
         problems.push(problem(Severity::Info, "rebuilding", message, "retag status"));
+    }
+    if let (None, false, Ok(Some(rebuild))) = (
+        &reader.about.rebuild,
+        reader.about.running,
+        reader.fact::<serde_json::Value>(REBUILD, "the row of a rebuild"),
+    ) {
+        let rule = rebuild.pointer("/namespace/rule").and_then(|rule| rule.as_str()).unwrap_or_default();
+        let message = format!("reading the history of rule {rule} anew was stopped before its end");
+        problems.push(problem(
+            Severity::Warning,
+            "rebuilding",
+            message,
+            &format!("retag run --rebuild {rule}"),
+        ));
     }
     if !reader.about.running {
         let lag: u64 = sources.iter().flat_map(|s| &s.partitions).filter_map(|p| p.lag_bytes).sum();

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Key of the stored rebuild in the `Meta` table.
-const REBUILD: &[u8] = b"rebuild";
+pub const REBUILD: &[u8] = b"rebuild";
 
 /// A rebuild under way, as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -520,7 +520,7 @@ fn empty_lines_and_tombstones_are_skipped() {
 #[test]
 fn a_message_beyond_the_limit_is_refused() {
     let line = row("insert", &format!(r#""query":"{}","data":{{"id":1}}"#, "x".repeat(MESSAGE_BYTES_MAX)));
-    check_refused(&orders(), &line, "message-too-large", "limit");
+    check_refused(&orders(), &line, "message-too-large", "no setting takes more");
 }
 
 #[test]

@@ -13,7 +13,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 
 fn dev(folder: &Folder, args: &[&str]) -> Command {
     let mut command = Command::new(binary());
-    command.args(["dev", "crate"]).args(args).current_dir(folder.path("."));
+    command.args(["dev", "buyers"]).args(args).current_dir(folder.path("."));
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -27,9 +27,9 @@ fn once(folder: &Folder, args: &[&str]) -> (bool, String) {
 
 /// Replaces a piece of the crate's source.
 fn save(folder: &Folder, from: &str, to: &str) {
-    let source = folder.read("crate/src/lib.rs");
+    let source = folder.read("buyers/src/lib.rs");
     assert!(source.contains(from), "no `{from}` in\n{source}");
-    folder.write("crate/src/lib.rs", source.replacen(from, to, 1));
+    folder.write("buyers/src/lib.rs", source.replacen(from, to, 1));
 }
 
 struct Ends(Child);
@@ -48,13 +48,13 @@ fn every_save_is_tested_built_and_made_live() {
     assert!(!ok && said.contains("retag run"), "no host runs: {said}");
     let mut host = folder.start(&["run"], &[]);
     caught_up(&mut host, &folder);
-    folder.retag(&["rule", "init", "crate"]).assert_ok();
+    folder.retag(&["rule", "init", "buyers"]).assert_ok();
     let payer = root().join("rules/payer");
-    folder.write("crate/src/lib.rs", std::fs::read(payer.join("src/lib.rs")).expect("the rule's source"));
-    std::fs::remove_dir_all(folder.path("crate/scenarios")).expect("the scenarios of another rule");
-    std::fs::create_dir(folder.path("crate/scenarios")).expect("a folder");
+    folder.write("buyers/src/lib.rs", std::fs::read(payer.join("src/lib.rs")).expect("the rule's source"));
+    std::fs::remove_dir_all(folder.path("buyers/scenarios")).expect("the scenarios of another rule");
+    std::fs::create_dir(folder.path("buyers/scenarios")).expect("a folder");
     for scenario in std::fs::read_dir(payer.join("scenarios")).expect("scenarios").flatten() {
-        std::fs::copy(scenario.path(), folder.path("crate/scenarios").join(scenario.file_name()))
+        std::fs::copy(scenario.path(), folder.path("buyers/scenarios").join(scenario.file_name()))
             .expect("a copy");
     }
     // User 1 has spent 3000.00. A test that fails stops the round before anything is pushed.
@@ -63,7 +63,7 @@ fn every_save_is_tested_built_and_made_live() {
     assert!(!ok && said.contains("native tests") && !said.contains("payer@2"), "{said}");
     save(&folder, "lit(\"4000.00\")", "lit(\"2500.00\")");
     let mut bless = Command::new(binary());
-    bless.args(["rule", "test", "crate", "--bless"]).current_dir(folder.path("."));
+    bless.args(["rule", "test", "buyers", "--bless"]).current_dir(folder.path("."));
     assert!(bless.output().expect("the binary starts").status.success());
     let (ok, said) = once(&folder, &[]);
     assert!(ok && said.contains("payer@2 is live since commit"), "{said}");

@@ -206,6 +206,11 @@ fn a_rebuild_that_is_stopped_ends_with_a_code_of_its_own_and_goes_on() {
     host.until("its lock", || folder.read("data/lock").contains(&pid).then_some(()));
     host.signal("INT");
     host.wait().assert_error(75, &["red_packet", "--rebuild red_packet", "goes on where this one was"]);
+    let status = folder.retag(&["status", "--config", "retag.toml"]).assert_ok().out;
+    assert!(
+        status.contains("rule red_packet anew was stopped") && status.contains("--rebuild red_packet"),
+        "{status}"
+    );
     folder.configure("cycle_bytes_max = 4000", "cycle_bytes_max = 1000000");
     folder.run_with(&["--rebuild", "red_packet"]).assert_ok();
     run::assert_rules(&folder, messages, &["payer", "red_packet"]);

@@ -132,9 +132,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         old: "match token(&row.spans.old, *slot, row.bytes) {",
         new: "match token(&row.spans.old, *slot, row.bytes).or_else(|| {
                 let name = format!(\"\\\"{}\\\":\", layout.slots.get(*slot)?);
-                let old = memchr::memmem::find(row.bytes, b\"\\\"old\\\":\")?;
-                let at = memchr::memmem::find(row.bytes.get(old..)?, name.as_bytes())? + old + name.len();
-                let rest = row.bytes.get(at..)?;
+                let data = row.spans.data.iter().map(|span| span.start as usize).min()?;
+                let line = row.bytes.get(data..)?.split(|byte| *byte == b'\\n').next()?;
+                let old = memchr::memmem::find(line, b\"\\\"old\\\":\")?;
+                let at = memchr::memmem::find(line.get(old..)?, name.as_bytes())? + old + name.len();
+                let rest = line.get(at..)?;
                 rest.get(..rest.iter().position(|byte| matches!(byte, b',' | b'}'))?)
             }) {",
         test: DECODE,
