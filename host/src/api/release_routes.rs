@@ -350,8 +350,19 @@ async fn preview(wish: Wish, path: Named<(String, u32)>) -> Answer {
 #[serde(deny_unknown_fields)]
 struct SampleBody {
     /// Keys to look at, about. Default 10,000.
+    #[serde(default, deserialize_with = "whole")]
     #[schemars(range(min = 1, max = sampled::KEYS_MAX))]
     keys: Option<u32>,
+}
+
+/// A whole number however it is written: to JSON Schema 5.0 is an integer.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // whole, and in range
+fn whole<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    match Option::<f64>::deserialize(from)? {
+        Some(n) if n.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&n) => Ok(Some(n as u32)),
+        Some(n) => Err(serde::de::Error::custom(format!("{n} is no whole number of keys"))),
+        None => Ok(None),
+    }
 }
 
 async fn sample(
