@@ -19,13 +19,17 @@ fn init_test_build_and_inspect_work_in_any_folder() {
     let first = folder.path().join("my-rule");
     init::init(&first).unwrap();
     assert!(init::init(&first).unwrap_err().to_string().contains("exists"));
-    assert!(init::init(&folder.path().join("9-lives")).unwrap_err().to_string().contains("name"));
+    for name in ["9-lives", "self", "crate", "retag-sdk"] {
+        let error = init::init(&folder.path().join(name)).unwrap_err().to_string();
+        assert!(error.contains("name") && !folder.path().join(name).exists(), "{error}");
+    }
 
     test::run(&test::Args { path: first.clone(), bless: false }).unwrap();
     let built = build::build(&first, None).unwrap();
     assert_eq!(built.output.file_name().unwrap(), "my-rule.wasm");
     assert!(!built.file.one_module);
     assert_eq!(built.panic_locations, [] as [String; 0]);
+    a_table_that_the_rule_does_not_read_is_named(&first, &built.file);
 
     inspect_measures_on_the_crates_scenarios(&first, &built.output);
     let found = inspect::inspect(&built.output, Some(&first.join("scenarios/first.scenario"))).unwrap();
@@ -66,6 +70,19 @@ fn init_test_build_and_inspect_work_in_any_folder() {
     replace(&source, "assert!(shop.labels(42).regular);", "");
     test::run(&test::Args { path: first.clone(), bless: true }).unwrap();
     assert!(!fs::read_to_string(&scenario).unwrap().contains("42 regular"));
+}
+
+/// Without that, a mistyped table would make `=> nothing` come true.
+fn a_table_that_the_rule_does_not_read_is_named(folder: &Path, file: &retag_host::rule::RuleFile) {
+    let engine = retag_host::rule::RuleEngine::new().unwrap();
+    let rule = engine.compile(file.clone(), retag_host::rule::Limits::default()).unwrap();
+    let text = fs::read_to_string(folder.join("scenarios/first.scenario")).unwrap();
+    assert!(text.contains("shop.orders"), "{text}");
+    let path = folder.join("mistyped");
+    fs::write(&path, text.replacen("shop.orders", "shop.orderz", 1)).unwrap();
+    let error = test::check_file(&rule, &path, false).unwrap_err().to_string();
+    assert!(error.contains("shop.orderz") && error.contains("it reads shop.orders"), "{error}");
+    fs::remove_file(path).unwrap();
 }
 
 /// Fuel is measured on the costliest scenario of the crate around the file, or the given one, or made-up rows.
