@@ -10,7 +10,7 @@ use retag_tests::model::Params;
 use retag_tests::shop::Config;
 use retag_tests::simulation::{
     Fate, Outcome, RENAMED, Random, Rules, Script, World, assert_digests, assert_generations, assert_labels,
-    delivered_labels, registry,
+    delivered_labels, registry, small_shop,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,14 +25,7 @@ fn resume() -> (Command, Option<Code>) {
 }
 
 fn world(seed: u64, random: &mut Random) -> World {
-    let mut world = World::new(&Config {
-        seed,
-        events: 300 + random.below(300),
-        users: 5 + random.below(40),
-        partitions: 1 + u32::try_from(random.below(3)).unwrap(),
-        resend_percent: 15,
-        ..Config::default()
-    });
+    let mut world = World::new(&small_shop(seed, 15, random));
     world.cycle_bytes_max = 1_000 + random.below(20_000);
     world.grace_us = if random.below(2) == 0 { 200_000 } else { 3_600_000_000 };
     world.forgetful = random.below(4) == 0;

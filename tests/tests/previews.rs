@@ -4,7 +4,7 @@
 use retag_host::api::{About, Reader, sampled};
 use retag_host::registry::command::Command;
 use retag_host::registry::preview::compare;
-use retag_host::registry::revision::Estimate;
+use retag_host::registry::revision::{Estimate, LabelSpan};
 use retag_tests::shop::Config;
 use retag_tests::simulation::{Fate, Random, Rules, World, push, registry};
 use std::collections::BTreeMap;
@@ -51,18 +51,17 @@ fn the_truth_lies_inside_the_bounds_of_sampled_previews() {
     let changed = inside(&|n| found[n].changed, truth.changed_keys);
     assert!(changed >= 185, "{changed} of {RUNS}");
     for label in &truth.labels {
-        let span =
-            |n: usize| found[n].labels.iter().find(|l| (&l.label, &l.value) == (&label.label, &label.value));
-        let none = Estimate { about: 0, from: 0, to: 0 };
-        let entered = inside(&|n| span(n).map_or(none, |s| s.entered), label.entered);
-        let kept = inside(&|n| span(n).map_or(none, |s| s.kept), label.kept);
-        println!(
-            "{} {:?}: entered {} in {entered}, kept {} in {kept}",
-            label.label, label.value, label.entered, label.kept
+        let of = |n: usize| {
+            let same = |l: &&LabelSpan| (&l.label, &l.value) == (&label.label, &label.value);
+            found[n].labels.iter().find(same).expect("bounds of every label")
+        };
+        let entered = inside(&|n| of(n).entered, label.entered);
+        let (left, kept) = (inside(&|n| of(n).left, label.left), inside(&|n| of(n).kept, label.kept));
+        println!("{label:?}: entered in {entered}, left in {left}, kept in {kept}");
+        assert!(
+            entered >= 185 && left >= 185 && kept >= 185,
+            "{label:?}: {entered}, {left}, {kept} of {RUNS}"
         );
-        if label.entered + label.kept > 50 {
-            assert!(entered >= 185 && kept >= 185, "{label:?}: {entered}, {kept} of {RUNS}");
-        }
     }
     println!("changed {} in {changed}", truth.changed_keys);
     // All keys looked at: it is the truth.

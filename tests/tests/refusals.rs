@@ -6,9 +6,8 @@ use retag_host::config::OnRefusal;
 use retag_host::pipeline::failure::Failure;
 use retag_host::registry::command::Command;
 use retag_tests::model::Params;
-use retag_tests::shop::Config;
 use retag_tests::simulation::{
-    Fate, RENAMED, Random, Rules, Script, World, assert_generations, assert_labels, registry,
+    Fate, RENAMED, Random, Rules, Script, World, assert_generations, assert_labels, registry, small_shop,
 };
 use std::sync::Arc;
 
@@ -48,15 +47,7 @@ fn the_rules_that_read_the_table_stand_still_and_catch_up_once_the_cause_is_mend
     let (mut refused, mut killed, mut paused_early) = (0, 0, 0);
     for seed in 0..60 {
         let mut random = Random(seed);
-        let config = Config {
-            seed,
-            events: 300 + random.below(300),
-            users: 5 + random.below(40),
-            partitions: 1 + u32::try_from(random.below(3)).unwrap(),
-            resend_percent: 10,
-            ..Config::default()
-        };
-        let mut world = World::new(&config);
+        let mut world = World::new(&small_shop(seed, 10, &mut random));
         world.cycle_bytes_max = 1_000 + random.below(20_000);
         world.on_refusal = OnRefusal::Pause;
         let clean = world.logs.clone();

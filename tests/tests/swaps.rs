@@ -12,20 +12,13 @@ use retag_tests::model::MapSide;
 use retag_tests::shop::Config;
 use retag_tests::simulation::{
     Fate, Outcome, RENAMED, Random, Rules, Script, World, assert_generations, assert_kept, assert_summaries,
-    push, registry,
+    push, registry, small_shop,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 fn world(seed: u64, random: &mut Random) -> World {
-    let mut world = World::new(&Config {
-        seed,
-        events: 300 + random.below(300),
-        users: 5 + random.below(40),
-        partitions: 1 + u32::try_from(random.below(3)).unwrap(),
-        resend_percent: 5,
-        ..Config::default()
-    });
+    let mut world = World::new(&small_shop(seed, 5, random));
     world.workers = 1 + usize::try_from(random.below(4)).unwrap();
     world.cycle_bytes_max = 1_000 + random.below(20_000);
     world.grace_us = if random.below(2) == 0 { 200_000 } else { 3_600_000_000 };

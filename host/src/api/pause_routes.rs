@@ -2,7 +2,7 @@
 
 use super::error::ApiError;
 use super::reader::Reader;
-use super::release_routes::{Work, accepted, apart};
+use super::release_routes::{Work, accepted, apart, submitted};
 use super::role::{Access, Role};
 use super::route::Route;
 use super::routes::{Answer, Named};
@@ -68,17 +68,12 @@ async fn resume(wish: Result<Write, ApiError>, path: Named<String>) -> Answer {
 
 async fn remove(wish: Result<Write, ApiError>, path: Named<String>) -> Answer {
     let (wish, Path(rule)) = (wish?, path?);
-    change(wish, Command::Remove { rule }).await
+    submitted(wish, &[], Command::Remove { rule }).await
 }
 
 async fn forget(wish: Result<Write, ApiError>, path: Named<(String, u32)>) -> Answer {
     let (wish, Path((rule, revision))) = (wish?, path?);
-    change(wish, Command::Forget { rule, revision }).await
-}
-
-async fn change(wish: Write, command: Command) -> Answer {
-    let work = move |work: Work| work.submit(command, None);
-    wish.once(&[], |api, asker| async move { accepted(&apart(&api, asker, work).await?) }).await
+    submitted(wish, &[], Command::Forget { rule, revision }).await
 }
 
 /// Whether the sources still hold what a paused rule missed.

@@ -4,7 +4,7 @@ use super::reader::Reader;
 use super::rules::{DataState, RuleAnswer};
 use super::status::Source;
 use crate::aggregate::SET_ENTRIES_MAX;
-use crate::pipeline::rebuild::REBUILD;
+use crate::pipeline::rebuild::unfinished;
 use crate::pipeline::rows::Totals;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -69,21 +69,12 @@ pub(super) fn all(
         let message = format!("{}; the stream waits, and answers are those of before", rebuild.progress());
         problems.push(problem(Severity::Info, "rebuilding", message, "retag status"));
     }
-    if let (None, false, Ok(Some(rebuild))) = (
-        &reader.about.rebuild,
-        reader.about.running,
-        reader.fact::<serde_json::Value>(REBUILD, "the row of a rebuild"),
-    ) {
-        let rule = rebuild.pointer("/namespace/rule").and_then(|rule| rule.as_str()).unwrap_or_default();
-        let message = format!("reading the history of rule {rule} anew was stopped before its end");
-        problems.push(problem(
-            Severity::Warning,
-            "rebuilding",
-            message,
-            &format!("retag run --rebuild {rule}"),
-        ));
-    }
     if !reader.about.running {
+        if let Some(rule) = unfinished(&reader.view) {
+            let message = format!("reading the history of rule {rule} anew was stopped before its end");
+            let next = format!("retag run --rebuild {rule}");
+            problems.push(problem(Severity::Warning, "rebuilding", message, &next));
+        }
         let lag: u64 = sources.iter().flat_map(|s| &s.partitions).filter_map(|p| p.lag_bytes).sum();
         let waiting = if outbox_rows > 0 { ", and transitions wait for their sinks" } else { "" };
         let severity = if lag > 0 || outbox_rows > 0 { Severity::Warning } else { Severity::Info };

@@ -10,6 +10,7 @@ use crate::registry::command::Command;
 use crate::registry::plan::{Plan, SourceHistory};
 use crate::registry::preview::{Compared, compare};
 use crate::registry::revision::{AUDIT_PREFIX, AuditEntry, LabelPreview, Preview, Release, Report};
+use crate::registry::sampling::Carried;
 use crate::registry::{Generation, Refusal, Revision};
 use crate::source::SourceError;
 use crate::source::files::holds;
@@ -311,27 +312,27 @@ fn sample(
     let namespace = namespace.ok_or(ApiError::Damaged("the namespace of a prepared revision"))?;
     Ok(Some(Sample {
         key: entity.key.text(bytes),
-        before: carried(live, &record),
-        after: carried(new, &record),
+        before: text_of(&carried(live, &record)),
+        after: text_of(&carried(new, &record)),
         aggregates: Columns::of(namespace)?.object(Some(&record)),
     }))
 }
 
 /// Labels of a key as an answer has them.
-pub(super) fn text_of(carried: &crate::registry::sampling::Carried) -> BTreeMap<String, Value> {
+pub(super) fn text_of(carried: &Carried) -> BTreeMap<String, Value> {
     let one = |(label, value): (&String, &Option<String>)| {
         (label.clone(), value.clone().map_or(Value::Bool(true), Value::String))
     };
     carried.iter().map(one).collect()
 }
 
-fn carried(generation: &Generation, record: &Record) -> BTreeMap<String, Value> {
-    let mut labels = BTreeMap::new();
+/// What a key carries of a generation.
+pub(super) fn carried(generation: &Generation, record: &Record) -> Carried {
+    let mut labels = Carried::new();
     for (index, label) in (0u16..).zip(&generation.labels) {
         let mark = record.mark(Slot { space: generation.space, index });
         if mark != 0 {
-            let value = generation.value_name(index, mark).map_or(Value::Bool(true), Value::from);
-            labels.insert(label.name.clone(), value);
+            labels.insert(label.name.clone(), generation.value_name(index, mark).map(str::to_owned));
         }
     }
     labels

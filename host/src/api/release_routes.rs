@@ -417,15 +417,16 @@ async fn activate(
         }
     };
     let command = Command::Activate { rule, revision, bound, announce: body.announce };
-    switch(wish, &sent, command).await
+    submitted(wish, &sent, command).await
 }
 
 async fn rollback(wish: Wish, path: Named<String>) -> Answer {
     let (wish, Path(rule)) = (wish?, path?);
-    switch(wish, &[], Command::Rollback { rule }).await
+    submitted(wish, &[], Command::Rollback { rule }).await
 }
 
-async fn switch(wish: Write, sent: &[u8], command: Command) -> Answer {
+/// Submits a command that needs nothing else; `sent` is the body that it came with.
+pub(super) async fn submitted(wish: Write, sent: &[u8], command: Command) -> Answer {
     let work = move |work: Work| work.submit(command, None);
     wish.once(sent, |api, asker| async move { accepted(&apart(&api, asker, work).await?) }).await
 }

@@ -3,7 +3,7 @@
 
 use super::error::ApiError;
 use super::reader::Reader;
-use super::release::{PreviewAnswer, SAMPLES_MAX, Sample, Samples, known, text_of};
+use super::release::{PreviewAnswer, SAMPLES_MAX, Sample, Samples, carried, known, text_of};
 use super::value::Columns;
 use crate::label::readings::{Reader as Readings, exists, pending};
 use crate::pipeline::rules::Loaded;
@@ -12,7 +12,7 @@ use crate::registry::revision::Preview;
 use crate::registry::sampling::{Carried, Tally};
 use crate::registry::{Generation, Refusal};
 use crate::rule::{LabelAnswers, Labeler};
-use crate::state::{Record, SHARDS, Slot, split_entity_key};
+use crate::state::{Record, SHARDS, split_entity_key};
 use std::collections::BTreeMap;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -58,14 +58,11 @@ pub fn preview(
         reader,
         loaded,
         live,
-        names: new_names(loaded),
         labeler: loaded.labeler().map_err(|e| ApiError::Internal(e.to_string()))?,
         tally: Tally::default(),
         samples: BTreeMap::new(),
     };
-    for (label, values) in &work.names {
-        work.tally.know(label, values);
-    }
+    loaded.manifest().labels.iter().for_each(|label| work.tally.know(&label.name, &label.values));
     live.labels.iter().for_each(|label| work.tally.know(&label.name, &label.values));
     let mut batch = Vec::new();
     for (shard, ordinal) in places(reader, all, (keys, seed)) {
@@ -106,25 +103,17 @@ fn places(reader: &Reader, all: u64, (keys, seed): (u32, u64)) -> impl Iterator<
     (0..SHARDS).flat_map(move |shard| {
         let ordinals = 0..reader.view.next_ordinal(shard);
         let is_taken = move |ordinal: &u32| {
-            let place = [(shard as u64).to_le_bytes(), u64::from(*ordinal).to_le_bytes()].concat();
-            xxh3_64_with_seed(&place, seed) <= below
+            let place = u128::from(*ordinal) << 64 | shard as u128;
+            xxh3_64_with_seed(&place.to_le_bytes(), seed) <= below
         };
         ordinals.filter(is_taken).map(move |ordinal| (shard, ordinal))
     })
-}
-
-/// Names of the labels and their values.
-type Names = Vec<(String, Vec<String>)>;
-
-fn new_names(loaded: &Loaded) -> Names {
-    loaded.manifest().labels.iter().map(|l| (l.name.clone(), l.values.clone())).collect()
 }
 
 struct Work<'a> {
     reader: &'a Reader,
     loaded: &'a Loaded,
     live: &'a Generation,
-    names: Names,
     labeler: Labeler,
     tally: Tally,
     /// By label: some keys that would get it, some that would lose it.
@@ -145,9 +134,9 @@ impl Work<'_> {
         let now = self.reader.view.engine_time();
         let done = self.labeler.label(readings.readings(), now, &mut answers);
         done.map_err(|error| ApiError::Internal(error.to_string()))?;
-        let width = self.names.len();
+        let width = self.loaded.manifest().labels.len();
         for (place, looked) in asked.iter().enumerate() {
-            let before = self.carried_now(&looked.record);
+            let before = carried(self.live, &looked.record);
             let failed = answers.errors.iter().any(|(n, _)| *n == place);
             let set = answers.sets.get(place * width..(place + 1) * width).unwrap_or(&[]);
             let after = if failed { before.clone() } else { self.carried_then(set) };
@@ -158,24 +147,10 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn carried_now(&self, record: &Record) -> Carried {
-        let mut carried = Carried::new();
-        for (index, label) in (0u16..).zip(&self.live.labels) {
-            let mark = record.mark(Slot { space: self.live.space, index });
-            if mark != 0 {
-                carried.insert(label.name.clone(), self.live.value_name(index, mark).map(str::to_owned));
-            }
-        }
-        carried
-    }
-
     fn carried_then(&self, set: &[u16]) -> Carried {
-        let marked = self.names.iter().zip(set).filter(|(_, mark)| **mark != 0);
-        let one = |((name, values), mark): (&(String, Vec<String>), &u16)| {
-            let value = values.get(usize::from(*mark).saturating_sub(1)).cloned();
-            (name.clone(), value)
-        };
-        marked.map(one).collect()
+        let marked = self.loaded.manifest().labels.iter().zip(set).filter(|(_, mark)| **mark != 0);
+        let value = |values: &[String], mark: u16| values.get(usize::from(mark).saturating_sub(1)).cloned();
+        marked.map(|(label, mark)| (label.name.clone(), value(&label.values, *mark))).collect()
     }
 
     fn sample(&mut self, looked: &Looked, before: &Carried, after: &Carried) -> Result<(), ApiError> {

@@ -12,7 +12,7 @@ use crate::registry::command::Done;
 use crate::registry::plan::PlanKind;
 use crate::registry::revision::{OperationState, Release};
 use crate::rule::RuleFile;
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -134,12 +134,7 @@ fn round(args: &Args, session: &Session) -> anyhow::Result<()> {
     }
     let done: Done = session.post(&revision.path("/prepare"), Vec::new())?;
     if let Some(id) = done.operation {
-        let operation = session.wait(id)?;
-        match operation.state {
-            OperationState::Failed => bail!("{name} was given up: {}", operation.failure),
-            OperationState::Cancelled => bail!("{name}: operation {id} was cancelled"),
-            _ => {}
-        }
+        session.wait_until_ready(id, &name)?;
     }
     let answer: PreviewAnswer = session.post(&revision.path("/preview"), Vec::new())?;
     let moved = answer.preview.labels.iter().filter(|label| label.entered + label.left > 0);

@@ -5,6 +5,7 @@
 //! drivers knows what time it is.
 
 pub mod assemble;
+mod carried;
 pub mod command;
 pub mod coordinator;
 mod cycle;

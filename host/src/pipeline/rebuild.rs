@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Key of the stored rebuild in the `Meta` table.
-pub const REBUILD: &[u8] = b"rebuild";
+const REBUILD: &[u8] = b"rebuild";
 
 /// A rebuild under way, as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +67,17 @@ pub fn build(inputs: Inputs, rule: &str) -> Result<Option<(Pipeline, Parts, Shar
     Ok(Some((pipeline, parts, shared)))
 }
 
+fn stored(view: &View) -> Result<Option<Rebuild>, SetupError> {
+    let Some(bytes) = view.row(Table::Meta, REBUILD)? else { return Ok(None) };
+    serde_json::from_slice(&bytes).map(Some).map_err(|_| SetupError::Damaged("the rebuild"))
+}
+
+/// The rule whose rebuild was broken off; none too where the state does not read, which its next use says.
+#[must_use]
+pub fn unfinished(view: &View) -> Option<String> {
+    stored(view).ok().flatten().map(|rebuild| rebuild.namespace.rule)
+}
+
 /// Finds the stored rebuild of this very namespace, or begins one (and forgets another).
 fn begin(
     writer: &mut StateWriter,
@@ -75,10 +86,7 @@ fn begin(
     loaded: &Loaded,
     positions: &Positions,
 ) -> Result<(Arc<View>, Rebuild), SetupError> {
-    let stored: Option<Rebuild> = match view.row(Table::Meta, REBUILD)? {
-        Some(bytes) => Some(serde_json::from_slice(&bytes).map_err(|_| SetupError::Damaged("the rebuild"))?),
-        None => None,
-    };
+    let stored = stored(view)?;
     if let Some(rebuild) = &stored
         && rebuild.namespace.rule == loaded.name
         && rebuild.namespace.namespace_id == loaded.namespace_id

@@ -15,4 +15,4 @@ pub use check::{
 };
 pub use scheduler::{Random, Schedule};
 pub use script::{RENAMED, Script, push};
-pub use world::{Fate, Rules, World};
+pub use world::{Fate, Rules, World, small_shop};

@@ -113,6 +113,22 @@ pub struct World {
     pub hidden_columns: Vec<String>,
 }
 
+/// A small shop of random size, in up to three logs.
+///
+/// # Panics
+/// Never: the numbers are small.
+#[must_use]
+pub fn small_shop(seed: u64, resend_percent: u32, random: &mut Random) -> Config {
+    Config {
+        seed,
+        events: 300 + random.below(300),
+        users: 5 + random.below(40),
+        partitions: 1 + u32::try_from(random.below(3)).expect("a small number"),
+        resend_percent,
+        ..Config::default()
+    }
+}
+
 impl World {
     /// A world with the messages of a generated shop in `config.partitions` logs.
     #[must_use]

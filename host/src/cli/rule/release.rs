@@ -227,6 +227,21 @@ impl Session {
     }
 }
 
+impl Session {
+    /// Waits until `name` is prepared.
+    ///
+    /// # Errors
+    /// It was cancelled or given up.
+    pub(in crate::cli) fn wait_until_ready(&self, id: u64, name: &str) -> anyhow::Result<OperationAnswer> {
+        let operation = self.wait(id)?;
+        match operation.state {
+            OperationState::Cancelled => bail!("{name}: operation {id} was cancelled"),
+            OperationState::Failed => bail!("{name} was given up: {}", operation.failure),
+            _ => Ok(operation),
+        }
+    }
+}
+
 /// Uploads a file.
 ///
 /// # Errors
@@ -266,13 +281,7 @@ fn prepared(session: &Session, done: &Done, name: &str, wait: bool) -> anyhow::R
     match done.operation {
         None => session.print(done, &[format!("{name} is ready; {next}")]),
         Some(id) if wait && session.asker.is_running() => {
-            let operation = session.wait(id)?;
-            if operation.state == OperationState::Cancelled {
-                bail!("{name}: operation {id} was cancelled");
-            }
-            if operation.state == OperationState::Failed {
-                bail!("{name} was given up: {}", operation.failure);
-            }
+            let operation = session.wait_until_ready(id, name)?;
             session
                 .print(&operation, &[format!("{name} is ready, {} keys evaluated; {next}", operation.keys)])
         }

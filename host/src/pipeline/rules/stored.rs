@@ -1,11 +1,10 @@
 //! Rules that commands have taken over: they run from the files in the state, whatever the configuration names.
 
 use super::{Attached, Loaded, RulesError, canonical, is_taken_over, load, rule_engine};
-use crate::aggregate::Aggregate;
 use crate::pipeline::program::{GenerationRun, LiveRule};
 use crate::registry::revision::{OperationKind, OperationState, file_key};
 use crate::registry::{Generation, GenerationState, Namespace, Registry};
-use crate::rule::{Labeler, Manifest, RuleEngine, RuleError};
+use crate::rule::RuleEngine;
 use crate::state::{Table, View};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -76,28 +75,6 @@ fn restore(engine: &RuleEngine, view: &View, name: &str, attached: &mut Attached
     }
     attached.rules.extend(runs.into_values());
     Ok(())
-}
-
-impl Loaded {
-    /// What it says of itself.
-    #[must_use]
-    pub fn manifest(&self) -> &Manifest {
-        &self.compiled.manifest
-    }
-
-    /// Its aggregates, in the manifest's order.
-    #[must_use]
-    pub fn aggregates(&self) -> &[Aggregate] {
-        &self.aggregates
-    }
-
-    /// An instance of its label side with its parameters.
-    ///
-    /// # Errors
-    /// It does not start.
-    pub fn labeler(&self) -> Result<Labeler, RuleError> {
-        self.compiled.labeler(&self.params)
-    }
 }
 
 /// A rule from a file in the state, compiled and checked.
