@@ -339,9 +339,10 @@ impl Pipeline {
         }
         book.count(&cycle.counters(false), &self.program.tables());
         self.note_ids(cycle, &mut commit);
-        for bad in cycle.published.iter().flat_map(|p| &p.quarantine) {
-            let of = (bad.rule.clone(), bad.table.clone());
-            self.book.last_bad.insert(of, (bad.code, bad.message.clone()));
+        let bad = cycle.published.iter().flat_map(|p| &p.quarantine);
+        let last: BTreeMap<_, _> = bad.map(|bad| ((&bad.rule, &bad.table), bad)).collect();
+        for ((rule, table), bad) in last {
+            self.book.last_bad.insert((rule.clone(), table.clone()), (bad.code, bad.message.clone()));
         }
         quarantine::note(&mut self.book, cycle, self.settings.quarantine_entries_max, &mut commit);
         self.note_meta(&mut commit);

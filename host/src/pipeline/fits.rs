@@ -29,16 +29,13 @@ impl Pipeline {
             let of = (rule.clone(), table.clone());
             let last = of_cycle.or_else(|| self.book.last_bad.get(&of).cloned());
             let (code, message) = last.unwrap_or_default();
-            if !is_live && self.book.registry.can_give_up(namespace) {
+            let goes_on_without = match is_live {
+                true => !self.settings.until_end,
+                false => self.book.registry.can_give_up(namespace),
+            };
+            if goes_on_without {
                 let why =
                     format!("rule-does-not-fit: {bad} of {images} images of {table} with {code}: {message}");
-                misfits.insert(namespace, why);
-                continue;
-            }
-            if is_live && !self.settings.until_end {
-                let why = format!(
-                    "rule-does-not-fit: it refused {bad} of {images} images of {table}, the last one with {code}: {message}"
-                );
                 misfits.insert(namespace, why);
                 continue;
             }
