@@ -24,7 +24,13 @@ fn about(complete: bool) -> About {
     About {
         state_id: "0123456789abcdef".into(),
         epoch: 1,
-        sources: vec![SourceAbout { name: "orders".into(), producer: "orders".into(), complete }],
+        sources: vec![SourceAbout {
+            name: "orders".into(),
+            producer: "orders".into(),
+            complete,
+            format: retag_host::decode::Format::Maxwell,
+            hidden_columns: Vec::new(),
+        }],
         sinks: vec!["out".into()],
         running: true,
         ..About::default()

@@ -40,6 +40,7 @@ fn example(route: &str) -> (String, Vec<u8>) {
         "GET /v1/rules/{rule}/held" => format!("{path}?status=pending"),
         "GET /v1/quarantine/{id}" => path.replace("{id}", "1-1"),
         "GET /v1/rules/{rule}/revisions/{revision}/diff" => format!("{path}?to=2"),
+        "POST /v1/rules/{rule}/revisions/{revision}/adopt" => format!("{path}?reason=test"),
         "GET /v1/transitions" => format!("{path}?follow=false"),
         "GET /v1/operations/{id}" => path.replace("{id}", "1"),
         "POST /v1/tokens/{id}/revoke" => path.replace("{id}", "000000000000"),

@@ -4,6 +4,8 @@
 //! everything as it was.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests
 
+#[path = "e2e/adopt.rs"]
+mod adopt;
 #[path = "e2e/aside.rs"]
 mod aside;
 #[path = "e2e/backfill.rs"]

@@ -15,6 +15,8 @@ use crate::ready;
 
 const EVENTS: &str = "20000";
 const USERS: &str = "2000";
+/// The rules of the host: one stands still and goes on, one goes, one is asked.
+const RULES: [&str; 3] = ["payer", "red_packet", "senior"];
 /// Users whose labels go through the provider.
 const ASKED: usize = 60;
 /// Longest wait for the host to read its stream.
@@ -126,15 +128,19 @@ impl Host {
             std::fs::remove_dir_all(dir).with_context(|| format!("empty {}", dir.display()))?;
         }
         std::fs::create_dir_all(dir)?;
-        std::fs::copy(root().join("rules/payer/payer.wasm"), dir.join("payer.wasm")).context("rule payer")?;
+        for rule in RULES {
+            let file = format!("{rule}.wasm");
+            std::fs::copy(root().join("rules").join(rule).join(&file), dir.join(&file)).context(rule)?;
+        }
         let mut make = Command::new(binary("shop"));
         make.args(["make", "stream", "--events", EVENTS, "--users", USERS]).current_dir(dir);
         let files: Vec<String> = output(&mut make)?.lines().map(|path| format!("{path:?}")).collect();
         let config = format!(
             "[state]\ndir = \"data\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
              [sources.shop]\ntype = \"files\"\nformat = \"maxwell\"\npaths = [{}]\nhistory = \"complete\"\n\
-             [rules.payer]\npath = \"payer.wasm\"\n[sinks.out]\ntype = \"ndjson\"\npath = \"labels.ndjson\"\n",
-            files.join(", ")
+             {}[sinks.out]\ntype = \"ndjson\"\npath = \"labels.ndjson\"\n",
+            files.join(", "),
+            RULES.map(|rule| format!("[rules.{rule}]\npath = \"{rule}.wasm\"\n")).concat()
         );
         std::fs::write(dir.join("retag.toml"), config)?;
         let log = std::fs::File::create(dir.join("host.log"))?;

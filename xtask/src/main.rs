@@ -31,6 +31,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
                    rules swapped and killed under a steady stream, everything held against the model
   bench reads [--reads N] [--seconds N] [--rate N] [--keys N] [--bar-ms N] [--dev] …
                    labels read in an open loop beside the stream
+  bench rules [--rules N] [--restarts N] [--bar-s S] [--dev]
+                   what many rules add to a restart
   mutants [NAME…]  applies one known fault at a time: each must turn a test red
   fuzz [N]         N mutations of real messages (default 1,000,000) through both decoders";
 

@@ -1,4 +1,4 @@
-//! `bench swaps` and `bench reads`: builds the host and the program that drives it, and runs it. What is measured and how
+//! `bench swaps`, `bench reads` and `bench rules`: builds the host and the program that drives it, and runs it. What is measured and how
 //! it is judged stands in `tests/src/proof`; docs/performance.md says how to read it.
 
 use std::process::Command;
@@ -9,7 +9,7 @@ use crate::process::{binary, cargo, run as run_command, target_dir};
 use crate::ready;
 
 /// Proofs, by their names.
-const NAMES: [&str; 2] = ["swaps", "reads"];
+const NAMES: [&str; 3] = ["swaps", "reads", "rules"];
 
 /// Runs a proof. `--dev` among the arguments takes the binaries of the dev profile, whose figures say nothing.
 ///
@@ -17,7 +17,7 @@ const NAMES: [&str; 2] = ["swaps", "reads"];
 /// It does not build, something differs from the model, or a bar was not held.
 pub(crate) fn run(name: &str, arguments: &[String]) -> Result<()> {
     if !NAMES.contains(&name) {
-        bail!("unknown bench `{name}`: there are {}, and the one without a name", NAMES.join(" and "));
+        bail!("unknown bench `{name}`: there are {}, and the one without a name", NAMES.join(", "));
     }
     let (is_dev, rest) = without_dev(arguments);
     ready::wasm_target()?;
@@ -55,6 +55,6 @@ mod tests {
         assert!(is_dev);
         assert_eq!(rest, ["--rate", "7"]);
         assert!(!without_dev(&arguments[..2]).0);
-        assert!(run("swap", &[]).unwrap_err().to_string().contains("swaps and reads"));
+        assert!(run("swap", &[]).unwrap_err().to_string().contains("swaps, reads, rules"));
     }
 }

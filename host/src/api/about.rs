@@ -2,6 +2,7 @@
 
 use super::rebuild::Rebuild;
 use crate::config::{Config, History, SourceConfig};
+use crate::decode::Format;
 use crate::pipeline::swap_times::SwapTimes;
 use crate::state::StateDir;
 use std::path::PathBuf;
@@ -41,6 +42,10 @@ pub struct SourceAbout {
     pub producer: String,
     /// It holds every change since its tables were empty.
     pub complete: bool,
+    /// Format of its messages.
+    pub format: Format,
+    /// Tables with columns that its producer hides.
+    pub hidden_columns: Vec<String>,
 }
 
 impl About {
@@ -48,11 +53,13 @@ impl About {
     #[must_use]
     pub fn new(config: &Config, dir: &StateDir, running: bool) -> Self {
         let source = |(name, source): (&String, &SourceConfig)| {
-            let SourceConfig::Files { producer, history, .. } = source;
+            let SourceConfig::Files { producer, history, format, hidden_columns, .. } = source;
             SourceAbout {
                 name: name.clone(),
                 producer: producer.clone().unwrap_or_else(|| name.clone()),
                 complete: *history == History::Complete,
+                format: *format,
+                hidden_columns: hidden_columns.clone(),
             }
         };
         Self {

@@ -9,6 +9,7 @@
 //! tokens have a file of their own.
 
 mod about;
+mod adopt;
 pub mod access;
 pub mod aggregates;
 mod body;

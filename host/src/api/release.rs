@@ -11,7 +11,7 @@ use crate::registry::plan::{Plan, SourceHistory};
 use crate::registry::preview::{Compared, compare};
 use crate::registry::revision::{AUDIT_PREFIX, AuditEntry, LabelPreview, Preview, Release, Report};
 use crate::registry::sampling::Carried;
-use crate::registry::{Generation, Refusal, Revision};
+use crate::registry::{Adopted, Generation, Refusal, Revision};
 use crate::source::SourceError;
 use crate::source::files::holds;
 use crate::state::{Record, Slot, Table, split_entity_key};
@@ -80,6 +80,8 @@ pub struct RevisionAnswer {
     pub operation: Option<OperationAnswer>,
     /// Previews that were asked for.
     pub previews: Vec<Preview>,
+    /// It labels by sums that another file's `map` counts; null = by its own.
+    pub adopted: Option<Adopted>,
 }
 
 /// A preview with some of the keys.
@@ -227,6 +229,7 @@ pub(super) fn one(reader: &Reader, revision: &Revision) -> Result<RevisionAnswer
         retained_until: retained.map(|r| clock::rfc3339(r.until_us)),
         operation: under_way.map(|o| operation::one(reader, o)).transpose()?,
         previews: revision.previews.clone(),
+        adopted: revision.adopted.clone(),
     })
 }
 
@@ -236,9 +239,13 @@ pub(super) fn plan(reader: &Reader, rule: &str, number: u32) -> Result<Plan, Api
     for (partition, position) in &reader.positions.partitions {
         *sources.entry(&partition.source).or_default() += position;
     }
+    let all = sources.values().sum::<u64>().max(1);
+    let totals = reader.totals()?;
+    let rows = |bytes: u64| u128::from(totals.changes + totals.resent) * u128::from(bytes) / u128::from(all);
     let sources = sources.into_iter().map(|(source, bytes)| SourceHistory {
         source: source.to_owned(),
         bytes,
+        rows: u64::try_from(rows(bytes)).unwrap_or(u64::MAX),
         complete: reader.about.sources.iter().all(|s| s.name != source || s.complete),
     });
     Ok(reader.registry.plan(rule, number, sources.collect())?)

@@ -267,7 +267,7 @@ async fn keep(api: Arc<Api>, asker: Asker, rule: String, upload: Upload) -> Answ
 }
 
 /// Compiled code is kept where the next start looks for it.
-fn engine(reader: &Reader) -> Result<RuleEngine, ApiError> {
+pub(super) fn engine(reader: &Reader) -> Result<RuleEngine, ApiError> {
     Ok(rule_engine(Some(&reader.about.dir))?)
 }
 
@@ -305,7 +305,11 @@ async fn diff(State(api): Shared, path: Named<(String, u32)>, query: Asked<DiffQ
 }
 
 /// The code of a revision that is kept in the state.
-fn code(reader: &Reader, revision: &Revision, given: &BTreeMap<String, Value>) -> Result<Loaded, ApiError> {
+pub(super) fn code(
+    reader: &Reader,
+    revision: &Revision,
+    given: &BTreeMap<String, Value>,
+) -> Result<Loaded, ApiError> {
     Ok(stored_rule(&engine(reader)?, &reader.view, &revision.rule, (&revision.file, given))?)
 }
 

@@ -21,7 +21,8 @@ use super::request::JsonBody;
 use super::role::{Access, Role};
 use super::route::Route;
 use super::{
-    exposition, ofrep, openapi, pause_routes, quarantine, release_routes, rules, status, tokens, transitions,
+    adopt, exposition, ofrep, openapi, pause_routes, quarantine, release_routes, rules, status, tokens,
+    transitions,
 };
 use crate::config::HttpConfig;
 use crate::pipeline::parts::SharedView;
@@ -147,6 +148,7 @@ impl Api {
 #[must_use]
 pub fn routes() -> Vec<Route> {
     let mut routes = reading();
+    routes.extend(adopt::routes());
     routes.extend(release_routes::routes());
     routes.extend(pause_routes::routes());
     routes.extend(transitions::routes());

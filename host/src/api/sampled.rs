@@ -48,7 +48,7 @@ pub fn preview(
         reader.registry.live(rule).ok_or_else(|| not("is of a rule without labels yet: prepare it"))?;
     let namespace = reader.registry.namespace_of(live.namespace);
     let namespace = namespace.ok_or(ApiError::Damaged("the namespace of a live rule"))?;
-    if namespace.namespace_id != revision.namespace_id {
+    if !namespace.counts(&revision.namespace_id) {
         return Err(not(
             "counts other things than the live one, so nothing can be said before it is prepared",
         ));

@@ -21,6 +21,7 @@ pub mod outbox;
 pub mod parts;
 pub mod program;
 mod reading;
+pub mod recorded;
 mod refusals;
 pub mod quarantine;
 pub mod rebuild;

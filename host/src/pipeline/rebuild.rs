@@ -42,7 +42,7 @@ pub fn build(inputs: Inputs, rule: &str) -> Result<Option<(Pipeline, Parts, Shar
     if registry.leaving.contains(rule) {
         return Err(RulesError::StillTelling { rule: rule.to_owned() }.into());
     }
-    if registry.namespace(rule).is_some_and(|n| n.namespace_id == loaded.namespace_id)
+    if registry.namespace(rule).is_some_and(|n| n.counts(&loaded.namespace_id))
         && !registry.pauses.contains_key(rule)
     {
         return Ok(None); // attached by an earlier start

@@ -186,7 +186,10 @@ pub fn attach(
         if is_taken_over(&attached, &rule.name) {
             continue;
         }
-        let live = settle(&mut attached, rule.clone(), fresh)?;
+        let mut live = settle(&mut attached, rule.clone(), fresh)?;
+        let namespace = attached.registry.namespace_of(live.namespace);
+        let engine = rule_engine(options.cache.as_deref())?;
+        live.compiled = stored::fed_by(rule, namespace, (&engine, view))?.unwrap_or(live.compiled);
         keep_revision(&mut attached, rule, &live, (view, options.started_us))?;
         attached.rules.push(live);
     }
@@ -291,6 +294,7 @@ impl Loaded {
                 modules: if file.one_module { 1 } else { 2 },
             },
             previews: Vec::new(),
+            adopted: None,
         }
     }
 
@@ -404,7 +408,7 @@ fn settle(attached: &mut Attached, loaded: Loaded, fresh: bool) -> Result<LiveRu
     };
     let registry = &mut attached.registry;
     let namespace = match registry.namespace(&loaded.name) {
-        Some(stored) if stored.namespace_id == loaded.namespace_id => stored.space,
+        Some(stored) if stored.counts(&loaded.namespace_id) => stored.space,
         Some(stored) if !fresh => return Err(needs_history("has another map side", &stored.namespace_id)),
         None if !fresh => return Err(needs_history("is new", "none")),
         _ => {
@@ -483,6 +487,8 @@ pub(super) fn new_namespace(
         key_column: manifest.tables.first().map_or_else(String::new, |t| t.key.clone()),
         fence: Vec::new(),
         filling: false,
+        file: loaded.file.clone(),
+        adopted: Vec::new(),
     });
     Ok(space)
 }

@@ -10,7 +10,7 @@ use super::revision::{
     AuditEntry, Operation, OperationKind, OperationState, Preview, Revision, SWITCHES_MAX, Switch, audit_key,
     file_key,
 };
-use super::{Generation, GenerationState, META_KEY, NO_SPACE, Registry, Retained};
+use super::{Compared, Generation, GenerationState, META_KEY, NO_SPACE, Registry, Retained};
 use crate::config::Deliver;
 use crate::label::{Cause, SWITCH, Transition};
 use crate::state::View;
@@ -33,6 +33,15 @@ pub enum Command {
         rule: String,
         /// Revision.
         revision: u32,
+    },
+    /// Evaluate all keys for a revision by the live one's sums: its `map` was found to count the same.
+    Adopt {
+        /// Rule.
+        rule: String,
+        /// Revision.
+        revision: u32,
+        /// What that was found by.
+        compared: Compared,
     },
     /// Keep the same file with other parameters as a revision, and prepare it.
     Params(Box<Revision>),
@@ -212,6 +221,7 @@ impl Command {
         match self {
             Self::Push(..) => "push",
             Self::Prepare { .. } => "prepare",
+            Self::Adopt { .. } => "adopt",
             Self::Params(_) => "params set",
             Self::Keep { .. } => "preview",
             Self::Activate { .. } => "activate",
@@ -232,6 +242,7 @@ impl Command {
         match self {
             Self::Push(revision, _) | Self::Params(revision) => &revision.rule,
             Self::Prepare { rule, .. }
+            | Self::Adopt { rule, .. }
             | Self::Keep { rule, .. }
             | Self::Activate { rule, .. }
             | Self::Rollback { rule }
@@ -314,6 +325,9 @@ impl Registry {
                 self.prepare(&revision.rule, effect.done.revision, facts, &mut effect)?;
             }
             Command::Prepare { rule, revision } => self.prepare(rule, *revision, facts, &mut effect)?,
+            Command::Adopt { rule, revision, compared } => {
+                self.adopt(rule, *revision, *compared, (facts, &mut effect))?;
+            }
             Command::Keep { rule, revision, preview } => {
                 effect.done.revision = *revision;
                 self.keep_preview(rule, *revision, preview)?;

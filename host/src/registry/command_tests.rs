@@ -2,12 +2,15 @@
 
 use super::*;
 
+#[path = "adopt_tests.rs"]
+mod adoptions;
 #[path = "pause_tests.rs"]
 mod pauses;
 #[path = "remove_tests.rs"]
 mod removals;
 
 use crate::registry::LabelNames;
+use crate::registry::plan::PlanKind;
 use crate::registry::revision::Release;
 use crate::registry::{KeyType, Namespace};
 use crate::rule::Manifest;
@@ -42,6 +45,7 @@ fn revision(label_id: &str, namespace_id: &str, labels: &[&str]) -> Box<Revision
         why: String::new(),
         report: Default::default(),
         previews: Vec::new(),
+        adopted: None,
     })
 }
 
@@ -70,6 +74,8 @@ impl World {
             key_column: String::new(),
             fence: Vec::new(),
             filling: false,
+            file: String::new(),
+            adopted: Vec::new(),
         });
         registry.revisions.push(Revision { number: 1, ..*revision("l1", "n", &["a"]) });
         registry.generations.push(Generation {
@@ -344,11 +350,15 @@ fn a_plan_says_what_history_is_read_and_how_long_that_takes() {
     let mut world = World::new();
     world.ask(push("l2", "other", &["a"])).unwrap();
     let sources = |complete| {
-        vec![super::super::plan::SourceHistory { source: "orders".into(), bytes: 6_000, complete }]
+        vec![super::super::plan::SourceHistory { source: "orders".into(), bytes: 6_000, rows: 60, complete }]
     };
     let plan = world.registry.plan("payer", 2, sources(true)).unwrap();
     assert_eq!(plan.history.as_ref().unwrap().seconds, None);
-    assert!(plan.words.contains("6000 bytes of orders, time unknown"), "{}", plan.words);
+    assert!(
+        plan.words.contains("6000 bytes of orders with about 60 changes, time unknown"),
+        "{}",
+        plan.words
+    );
     world.ask(prepare(2)).unwrap();
     world.registry.operations[0].read = Some(crate::registry::revision::HistoryRead {
         rows: 50,

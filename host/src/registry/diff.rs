@@ -1,7 +1,7 @@
 //! What two revisions of a rule differ in, whichever is live: manifests, aggregates, labels and parameters.
 
 use super::Registry;
-use super::plan::{PlanKind, kind_of};
+use super::plan::PlanKind;
 use super::refusal::Refusal;
 use super::revision::Revision;
 use schemars::JsonSchema;
@@ -54,7 +54,7 @@ impl Registry {
             self.revision(rule, number).ok_or_else(unknown)
         };
         let (old, new) = (revision(before)?, revision(after)?);
-        let kind = kind_of(old, new);
+        let kind = self.kind_of(old, new);
         let need = match kind {
             PlanKind::Nothing => "they label alike",
             PlanKind::Parameters => "parameters differ; the sums are the same",

@@ -4,6 +4,7 @@
 //! audit. Numbers ("spaces") name namespaces and generations inside records; they come from one counter and are never
 //! used twice. `command` is the only way in which people change it.
 
+mod adopt;
 pub mod command;
 pub mod diff;
 pub mod key;
@@ -16,6 +17,7 @@ mod remove;
 pub mod revision;
 pub mod sampling;
 
+pub use adopt::{Adopted, Compared};
 pub use key::KeyType;
 pub use pause::{Gap, Pause};
 pub use prepare::GENERATIONS_MAX;
@@ -74,6 +76,13 @@ pub struct Namespace {
     /// What lies before the fence is still being read.
     #[serde(default)]
     pub filling: bool,
+    /// sha256 of the file whose `map` feeds it, in hex; empty in states from before adoption, where it is that of any of its
+    /// label generations.
+    #[serde(default)]
+    pub file: String,
+    /// Namespace ids of other files whose `map` was found to count the same.
+    #[serde(default)]
+    pub adopted: Vec<String>,
 }
 
 /// How far a label generation is.

@@ -1,8 +1,8 @@
 //! What a revision changes against the live one: in words for people, as data for programs.
 
-use super::Registry;
 use super::refusal::Refusal;
 use super::revision::Revision;
+use super::{Namespace, Registry};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -75,6 +75,9 @@ pub struct SourceHistory {
     pub source: String,
     /// Bytes.
     pub bytes: u64,
+    /// Changes, about: each source's part of all of them by its bytes.
+    #[serde(default)]
+    pub rows: u64,
     /// It holds every change since its tables were empty.
     pub complete: bool,
 }
@@ -90,9 +93,9 @@ impl Registry {
         let live = self.live(rule).and_then(|g| self.revision(rule, g.revision));
         let kind = match live {
             None => PlanKind::Aggregates,
-            Some(live) => kind_of(live, new),
+            Some(live) => self.kind_of(live, new),
         };
-        let counted = self.namespaces.iter().any(|n| n.rule == rule && n.namespace_id == new.namespace_id);
+        let counted = self.namespaces.iter().any(|n| n.rule == rule && n.counts(&new.namespace_id));
         let needed = kind == PlanKind::Aggregates && !counted;
         let history = needed.then(|| {
             let bytes = sources.iter().map(|s| s.bytes).sum();
@@ -122,18 +125,20 @@ impl Registry {
             params: difference(live, new, |r| r.params.clone()),
         })
     }
-}
 
-/// What going from one revision to another needs.
-pub(super) fn kind_of(old: &Revision, new: &Revision) -> PlanKind {
-    if old.namespace_id != new.namespace_id {
-        PlanKind::Aggregates
-    } else if old.label_id != new.label_id {
-        PlanKind::Labels
-    } else if old.params != new.params {
-        PlanKind::Parameters
-    } else {
-        PlanKind::Nothing
+    /// What going from one revision to another of the same rule needs.
+    pub(super) fn kind_of(&self, old: &Revision, new: &Revision) -> PlanKind {
+        let both = |n: &Namespace| n.counts(&old.namespace_id) && n.counts(&new.namespace_id);
+        let adopted = self.namespaces.iter().any(|n| n.rule == new.rule && both(n));
+        if old.namespace_id != new.namespace_id && !adopted {
+            PlanKind::Aggregates
+        } else if old.label_id != new.label_id {
+            PlanKind::Labels
+        } else if old.params != new.params {
+            PlanKind::Parameters
+        } else {
+            PlanKind::Nothing
+        }
     }
 }
 
@@ -164,8 +169,11 @@ impl HistoryPlan {
             Some(seconds) => format!("about {seconds} s at the rate of the last time"),
             None => "time unknown".to_owned(),
         };
-        let sources: Vec<String> =
-            self.sources.iter().map(|s| format!("{} bytes of {}", s.bytes, s.source)).collect();
+        let sources: Vec<String> = self
+            .sources
+            .iter()
+            .map(|s| format!("{} bytes of {} with about {} changes", s.bytes, s.source, s.rows))
+            .collect();
         format!(
             "new aggregates: their history is read again beside the stream, {}, {time}; `retag rule prepare {rule}@{number}`",
             sources.join(", ")

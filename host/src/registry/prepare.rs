@@ -59,7 +59,7 @@ impl Registry {
             retained: None,
         };
         self.labels_are_free(&generation)?;
-        let same = |n: &&Namespace| n.rule == rule && n.namespace_id == revision.namespace_id;
+        let same = |n: &&Namespace| n.rule == rule && n.counts(&revision.namespace_id);
         let filling;
         (generation.namespace, filling) = match self.namespaces.iter().find(same) {
             Some(found) => (found.space, found.filling),
@@ -99,6 +99,8 @@ impl Registry {
             key_column: manifest.tables.first().map_or_else(String::new, |t| t.key.clone()),
             fence: facts.positions.to_vec(),
             filling,
+            file: revision.file.clone(),
+            adopted: Vec::new(),
         });
         Ok((space, filling))
     }

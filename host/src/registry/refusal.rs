@@ -62,6 +62,16 @@ pub enum Refusal {
         /// What is wrong with the source.
         why: String,
     },
+    /// The revision cannot label by the live one's sums.
+    #[error("{rule}@{revision} cannot keep the live revision's sums: {why}")]
+    NotAdoptable {
+        /// Rule.
+        rule: String,
+        /// Revision.
+        revision: u32,
+        /// What is in the way.
+        why: String,
+    },
     /// The revision's keys are others than the live one's.
     #[error(
         "{rule}@{revision} is of entity `{entity}` or has another key type: a rule keeps its entity, and an entity its key type"
@@ -188,6 +198,7 @@ impl Refusal {
             Self::NotReady { .. } => (409, "not-ready", "Not ready"),
             Self::NoHistory { .. } => (409, "no-history", "A source does not hold its history"),
             Self::HistoryGone { .. } => (409, "history-gone", "A source does not hold its beginning"),
+            Self::NotAdoptable { .. } => (409, "not-adoptable", "The sums cannot be kept"),
             Self::EntityChanged { .. } => (409, "entity-changed", "Another entity"),
             Self::LabelTaken { .. } => (409, "label-taken", "Label of another rule"),
             Self::Paused { .. } => (409, "rule-paused", "The rule is paused"),
@@ -224,6 +235,7 @@ impl Refusal {
                  or read such a log into a new state directory"
             }
             Self::HistoryGone { .. } => "bring back what the source held, and prepare again",
+            Self::NotAdoptable { .. } => "`retag rule prepare RULE@N` reads its history into sums of its own",
             Self::EntityChanged { .. } => {
                 "name the entity and key type of the live one; other keys are another entity, in a rule of another name"
             }

@@ -92,7 +92,8 @@ impl Registry {
         self.last_revisions.insert(rule.to_owned(), last);
         self.revisions.retain(|r| r.rule != rule || r.number != number);
         let needed = self.revisions.iter().any(|r| r.file == file)
-            || self.generations.iter().any(|g| g.file == file && g.state.is_kept());
+            || self.generations.iter().any(|g| g.file == file && g.state.is_kept())
+            || self.namespaces.iter().any(|n| n.file == file);
         if !needed {
             effect.rows.push((file_key(&file), None));
         }

@@ -3,7 +3,7 @@
 //! A revision is a file with parameters under a number that is never used again (`payer@2`). How far it is follows from
 //! its label generation; nothing is stored twice.
 
-use super::{Generation, GenerationState, Registry};
+use super::{Adopted, Generation, GenerationState, Registry};
 use crate::label::Cause;
 use crate::rule::Manifest;
 use schemars::JsonSchema;
@@ -55,6 +55,9 @@ pub struct Revision {
     /// What activating it would have changed, by the time it was asked; the last few.
     #[serde(default)]
     pub previews: Vec<Preview>,
+    /// It labels by sums that another file's `map` counts.
+    #[serde(default)]
+    pub adopted: Option<Adopted>,
 }
 
 /// What the check of a file found.

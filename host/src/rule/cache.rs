@@ -15,6 +15,8 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest, Sha256};
 use wasmtime::{Engine, Module};
 
+use super::file::RuleFile;
+use super::limits::Limits;
 use crate::clock;
 
 /// Most bytes of all entries; those that were not used for longest are removed.
@@ -32,6 +34,8 @@ pub(super) struct ModuleCache {
     folder: PathBuf,
     /// sha256 of the compiler's version and of all its settings.
     compiler: [u8; SUM],
+    /// Which build of this program runs: length, time and place of its file. Empty = not known, so no verdict is kept.
+    program: Vec<u8>,
     /// Held by who writes an entry: all use one temporary name, so that a killed start leaves one file at most.
     writing: Mutex<()>,
 }
@@ -64,32 +68,38 @@ impl ModuleCache {
         }
         let mut hasher = IntoSha(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        Some(Self { folder, compiler: hasher.0.finalize().into(), writing: Mutex::default() })
+        let (compiler, program) = (hasher.0.finalize().into(), this_program().unwrap_or_default());
+        Some(Self { folder, compiler, program, writing: Mutex::default() })
     }
 
     /// The module that `wasm` compiles to, if an entry holds it.
     pub(super) fn load(&self, engine: &Engine, wasm: &[u8]) -> Option<Module> {
-        let key = self.key(wasm);
-        let mut file = File::open(self.path(&key)).ok()?;
+        let (code, file) = self.read(&self.key(wasm))?;
+        // SAFETY: `deserialize` asks for bytes that `Module::serialize` gave, unchanged. An entry under the name of a module is
+        // written by `store` alone, with such bytes; the folder admits no other user, and whoever acts as this one can change the state
+        // and the rules as well. Damage of any kind (a torn write, a bad disk, an entry under another's name) is found
+        // by the checksum over name and content; it is taken of the very bytes that are used, in memory. Another
+        // version or setting of wasmtime has another name, and `deserialize` itself refuses it once more.
+        #[allow(unsafe_code)]
+        let module = unsafe { Module::deserialize(engine, &code) }.ok()?;
+        touch(&file);
+        Some(module)
+    }
+
+    /// What an entry holds, and its file; none where it is not what was written under that name.
+    fn read(&self, key: &[u8; SUM]) -> Option<(Vec<u8>, File)> {
+        let mut file = File::open(self.path(key)).ok()?;
         if file.metadata().ok()?.len() > ENTRY_BYTES_MAX {
             return None;
         }
         let mut bytes = Vec::new();
         (&mut file).take(ENTRY_BYTES_MAX).read_to_end(&mut bytes).ok()?;
-        let (sum, code) = bytes.strip_prefix(MAGIC)?.split_first_chunk::<SUM>()?;
-        if sum[..] != checksum(&key, code)[..] {
+        let (sum, content) = bytes.strip_prefix(MAGIC)?.split_first_chunk::<SUM>()?;
+        if sum[..] != checksum(key, content)[..] {
             return None;
         }
-        // SAFETY: `deserialize` asks for bytes that `Module::serialize` gave, unchanged. An entry is written by `store`
-        // alone, with such bytes; the folder admits no other user, and whoever acts as this one can change the state
-        // and the rules as well. Damage of any kind (a torn write, a bad disk, an entry under another's name) is found
-        // by the checksum over name and content; it is taken of the very bytes that are used, in memory. Another
-        // version or setting of wasmtime has another name, and `deserialize` itself refuses it once more.
-        #[allow(unsafe_code)]
-        let module = unsafe { Module::deserialize(engine, code) }.ok()?;
-        // When it was used last decides how long it stays; without that it only goes earlier.
-        let _ = file.set_modified(now());
-        Some(module)
+        let from = bytes.len() - content.len();
+        Some((bytes.split_off(from), file))
     }
 
     /// Keeps the code that `wasm` was compiled to; where that fails, the next start compiles it again.
@@ -98,19 +108,46 @@ impl ModuleCache {
         if code.len() as u64 + (MAGIC.len() + SUM) as u64 > ENTRY_BYTES_MAX {
             return;
         }
-        let key = self.key(wasm);
-        let (path, new) = (self.path(&key), self.folder.join("new"));
+        self.write(&self.key(wasm), &code);
+    }
+
+    fn write(&self, key: &[u8; SUM], content: &[u8]) {
+        let (path, new) = (self.path(key), self.folder.join("new"));
         let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let write = || -> std::io::Result<()> {
             let _ = fs::remove_file(&new); // of a start that was killed; mostly there is none
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-            for part in [&MAGIC[..], &checksum(&key, &code), &code] {
+            for part in [&MAGIC[..], &checksum(key, content), content] {
                 file.write_all(part)?;
             }
             fs::rename(&new, &path)
         };
         if write().is_err() {
             let _ = fs::remove_file(&new); // a full disk, for one: leave no half of an entry on it
+        }
+    }
+
+    /// Name of the verdict on a file that this very program checked under `limits`.
+    pub(super) fn verdict_key(&self, file: &RuleFile, limits: &Limits) -> [u8; SUM] {
+        let mut hash = Sha256::new().chain_update(self.compiler).chain_update(&self.program);
+        for part in [&file.map_wasm, &file.label_wasm] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        hash.chain_update(format!("{limits:?}")).finalize().into()
+    }
+
+    /// The fuel per row of a file that this very program found good.
+    pub(super) fn verdict(&self, key: &[u8; SUM]) -> Option<u64> {
+        let (content, file) = self.read(key)?;
+        touch(&file);
+        content.try_into().ok().map(u64::from_le_bytes)
+    }
+
+    /// Keeps that a file was found good.
+    pub(super) fn keep_verdict(&self, key: &[u8; SUM], fuel_per_row: u64) {
+        if !self.program.is_empty() {
+            self.write(key, &fuel_per_row.to_le_bytes());
         }
     }
 
@@ -143,6 +180,19 @@ impl ModuleCache {
         let name: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
         self.folder.join(name)
     }
+}
+
+/// When an entry was used last decides how long it stays; without that it only goes earlier.
+fn touch(file: &File) {
+    let _ = file.set_modified(now());
+}
+
+/// Another build of this program has another length, time or place.
+fn this_program() -> Option<Vec<u8>> {
+    let path = std::env::current_exe().ok()?;
+    let found = fs::metadata(&path).ok()?;
+    let facts = (found.len(), found.mtime(), found.mtime_nsec(), found.dev(), found.ino());
+    Some(format!("{facts:?} {}", path.display()).into_bytes())
 }
 
 fn checksum(key: &[u8; SUM], code: &[u8]) -> [u8; SUM] {
@@ -186,6 +236,42 @@ mod tests {
         let other = Engine::new(wasmtime::Config::new().consume_fuel(true)).unwrap();
         let of_other = ModuleCache::open(dir.path(), &other).unwrap();
         assert!(of_other.load(&other, &wasm(1)).is_none(), "code of other settings");
+    }
+
+    #[test]
+    fn a_verdict_is_of_one_file_under_limits_by_one_program() {
+        let (dir, engine) = (tempfile::tempdir().unwrap(), Engine::default());
+        let mut cache = ModuleCache::open(dir.path(), &engine).unwrap();
+        let file = |n| RuleFile {
+            manifest: serde_json::from_str(
+                r#"{"abi":"retag_1","name":"payer","entity":"user","version":"1.0.0","key":{"type":"u64"},
+                    "tables":[],"aggregates":[],"labels":[]}"#,
+            )
+            .unwrap(),
+            map_wasm: wasm(1),
+            label_wasm: wasm(n),
+            one_module: false,
+            bytes: 1,
+        };
+        let limits = Limits::default();
+        let key = cache.verdict_key(&file(1), &limits);
+        assert_eq!(cache.verdict(&key), None);
+        cache.keep_verdict(&key, 17);
+        assert_eq!(cache.verdict(&key), Some(17));
+        assert_eq!(cache.verdict(&cache.verdict_key(&file(2), &limits)), None, "another file");
+        let other = Limits { fuel: limits.fuel + 1, ..limits };
+        assert_eq!(cache.verdict(&cache.verdict_key(&file(1), &other)), None, "other limits");
+        cache.program.push(b'x');
+        assert_eq!(cache.verdict(&cache.verdict_key(&file(1), &limits)), None, "another program");
+        let path = entries(&cache).pop().unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(cache.verdict(&key), None, "a flipped bit");
+        cache.program.clear();
+        let unknown = cache.verdict_key(&file(1), &limits);
+        cache.keep_verdict(&unknown, 17);
+        assert_eq!(cache.verdict(&unknown), None, "a program that does not know itself");
     }
 
     #[test]

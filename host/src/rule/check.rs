@@ -3,18 +3,16 @@
 
 use std::sync::Arc;
 
-use retag_abi::contribution::Record;
-use retag_abi::unpack;
-
 use super::answer::Shape;
 use super::engine::CompiledRule;
 use super::error::{Fault, RuleError};
 use super::guest::Guest;
 use super::label_check;
-use super::manifest::{Table, ValueType};
+use super::manifest::Table;
 use super::map::{Contributions, Mapper};
 use super::pack::{Packer, Selection};
 use super::synthetic;
+use super::verdict::{Verdict, verdicts};
 use crate::decode::{ImageBatch, TablePlan};
 
 /// Images of each table that the check runs.
@@ -102,9 +100,6 @@ fn fuel_of_batch(rule: &CompiledRule, guest: &mut Guest, selection: Selection<'_
     Ok(used)
 }
 
-/// What one image gave: contributions with their keys and values spelled out, or the code of its refusal.
-type Verdict = Result<Vec<(u16, Option<Vec<u8>>, Vec<u8>)>, &'static str>;
-
 /// Refuses a rule whose answers depend on more than one row (or one key).
 pub(super) fn purity(rule: &Arc<CompiledRule>) -> Result<(), RuleError> {
     for (table, declared) in rule.manifest.tables.iter().enumerate() {
@@ -122,7 +117,7 @@ fn map_purity(rule: &Arc<CompiledRule>, table: usize, declared: &Table) -> Resul
     let run = |mapper: &mut Mapper, rows: &[u32]| {
         let mut out = Contributions::default();
         mapper.map(table, &images, &columns, rows, &mut out)?;
-        Ok::<_, RuleError>(verdicts(rule, &out))
+        Ok::<_, RuleError>(verdicts(&rule.manifest, &out, (0, IMAGES)))
     };
     let mut alone = vec![Ok(Vec::new()); IMAGES];
     for row in &rows {
@@ -132,7 +127,7 @@ fn map_purity(rule: &Arc<CompiledRule>, table: usize, declared: &Table) -> Resul
         if let Some(place) = alone.get_mut(*row as usize) {
             *place = match mapper.alone(selection, &mut out) {
                 Err(fault) => Err(fault.code),
-                Ok(()) => verdicts(rule, &out).swap_remove(*row as usize),
+                Ok(()) => verdicts(&rule.manifest, &out, (0, IMAGES)).swap_remove(*row as usize),
             };
         }
     }
@@ -167,45 +162,4 @@ fn map_others(rule: &CompiledRule, mapper: &mut Mapper) -> Result<(), RuleError>
         }
     }
     Ok(())
-}
-
-/// The verdict on each image, in a form that can be compared.
-fn verdicts(rule: &CompiledRule, out: &Contributions) -> Vec<Verdict> {
-    let mut found: Vec<Verdict> = vec![Ok(Vec::new()); IMAGES];
-    for record in &out.records {
-        if let Some(Ok(list)) = found.get_mut(record.row as usize) {
-            list.push((record.aggregate, key_bytes(rule, out, record), value_bytes(rule, out, record)));
-        }
-    }
-    for bad in &out.bad {
-        if let Some(place) = found.get_mut(bad.row as usize) {
-            *place = Err(bad.code);
-        }
-    }
-    found
-}
-
-fn key_bytes(rule: &CompiledRule, out: &Contributions, record: &Record) -> Option<Vec<u8>> {
-    if record.key == 0 {
-        return None;
-    }
-    let entry = out.keys.iter().find(|entry| entry.row == record.row && entry.n == record.key)?;
-    if !matches!(rule.manifest.key, ValueType::Text | ValueType::Bytes) {
-        return Some(entry.value.to_le_bytes().to_vec());
-    }
-    let start = usize::try_from(entry.value).ok()?;
-    out.heap.get(start..)?.get(..usize::from(entry.length)).map(<[u8]>::to_vec)
-}
-
-fn value_bytes(rule: &CompiledRule, out: &Contributions, record: &Record) -> Vec<u8> {
-    use retag_abi::column::Physical::{Bytes, Text, WideDecimal};
-    let value = rule.manifest.aggregates.get(usize::from(record.aggregate)).and_then(|a| a.value);
-    match value.map(|v| v.column_type().physical) {
-        Some(Bytes | Text | WideDecimal) => {
-            let (offset, length) = unpack(record.value);
-            let bytes = out.heap.get(offset as usize..).and_then(|rest| rest.get(..length as usize));
-            bytes.unwrap_or_default().to_vec()
-        }
-        _ => record.value.to_le_bytes().to_vec(),
-    }
 }

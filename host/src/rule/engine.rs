@@ -13,6 +13,7 @@ use wasmtime::{Config, Engine, ExternType, Linker, Module, OptLevel};
 use super::answer::slice;
 use super::cache::{CACHE_BYTES_MAX, ModuleCache};
 use super::check;
+use super::compiler::{COMPILE_TIME_MAX, compile};
 use super::error::{Fault, RuleError};
 use super::file::RuleFile;
 use super::guest::{self, Guest, GuestLog, HostSide, Part};
@@ -114,42 +115,41 @@ impl RuleEngine {
         let label_part = self.part(rule, &label_module, EXPORT_LABEL, limits, &log)?;
         let manifest = Arc::new(file.manifest.clone());
         let mut compiled = CompiledRule { manifest, limits, fuel_per_row: 0, file, map_part, label_part };
+        let verdict = self.cache.as_ref().map(|cache| (cache, cache.verdict_key(&compiled.file, &limits)));
+        if let Some(fuel_per_row) = verdict.as_ref().and_then(|(cache, key)| cache.verdict(key)) {
+            compiled.fuel_per_row = fuel_per_row;
+            return Ok(Arc::new(compiled));
+        }
         compiled.fuel_per_row = check::start_and_fuel(&compiled)?;
         let compiled = Arc::new(compiled);
         check::purity(&compiled)?;
+        if let Some((cache, key)) = verdict {
+            cache.keep_verdict(&key, compiled.fuel_per_row);
+        }
         Ok(compiled)
     }
 
-    /// The map module and the label module, compiled side by side.
+    /// The map module and the label module; those that are not kept are compiled side by side.
     fn modules(&self, rule: &str, file: &RuleFile) -> Result<(Module, Module), RuleError> {
-        if file.one_module {
-            let module = self.module(rule, &file.label_wasm)?;
-            return Ok((module.clone(), module));
+        let parts = [file.map_wasm.as_slice(), file.label_wasm.as_slice()];
+        let parts = if file.one_module { &parts[1..] } else { &parts[..] };
+        let mut modules: Vec<Option<Module>> = Vec::new();
+        for wasm in parts {
+            check_imports(rule, wasm)?;
+            modules.push(self.cache.as_ref().and_then(|cache| cache.load(&self.engine, wasm)));
         }
-        let stopped = |reason: &str| RuleError::Engine { message: format!("the compiler's thread {reason}") };
-        std::thread::scope(|scope| {
-            let map = std::thread::Builder::new()
-                .name("compiler".into())
-                .spawn_scoped(scope, || self.module(rule, &file.map_wasm))
-                .map_err(|error| stopped(&format!("does not start: {error}")))?;
-            let label = self.module(rule, &file.label_wasm);
-            let map = map.join().map_err(|_| stopped("ended in a panic"))?;
-            Ok((map?, label?))
-        })
-    }
-
-    fn module(&self, rule: &str, wasm: &[u8]) -> Result<Module, RuleError> {
-        check_imports(rule, wasm)?;
-        if let Some(module) = self.cache.as_ref().and_then(|cache| cache.load(&self.engine, wasm)) {
-            return Ok(module);
-        }
-        let module = Module::from_binary(&self.engine, wasm).map_err(|error| RuleError::NotWasm {
-            message: format!("rule {rule} does not compile: {error:#}"),
-        })?;
+        let missing = parts.iter().zip(&modules).filter(|(_, module)| module.is_none());
+        let missing: Vec<&[u8]> = missing.map(|(wasm, _)| *wasm).collect();
+        let compiled = compile(&self.engine, rule, &missing, COMPILE_TIME_MAX)?;
         if let Some(cache) = &self.cache {
-            cache.store(wasm, &module);
+            missing.iter().zip(&compiled).for_each(|(wasm, module)| cache.store(wasm, module));
         }
-        Ok(module)
+        let mut compiled = compiled.into_iter();
+        let mut modules = modules.into_iter().filter_map(|module| module.or_else(|| compiled.next()));
+        let first = modules.next();
+        let second = modules.next().or_else(|| first.clone());
+        let lost = || RuleError::Engine { message: "a module was compiled and is not there".into() };
+        first.zip(second).ok_or_else(lost)
     }
 
     fn part(

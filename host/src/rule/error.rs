@@ -144,6 +144,16 @@ pub enum RuleError {
         /// What differs.
         message: String,
     },
+    /// A module takes too long to compile.
+    #[error(
+        "rule {rule}: takes longer than {seconds} s to compile, or earlier files still do. Is it a rule of this size on purpose?"
+    )]
+    CompileTime {
+        /// Name of the rule.
+        rule: String,
+        /// The limit.
+        seconds: u64,
+    },
     /// The engine that runs rules cannot work here.
     #[error("rule engine: {message}")]
     Engine {
@@ -172,6 +182,7 @@ impl RuleError {
             Self::Impure { .. } => "impure",
             Self::Param { .. } => "bad-param",
             Self::Caller { .. } => "bad-call",
+            Self::CompileTime { .. } => "compile-timeout",
             Self::Engine { .. } => "engine",
         }
     }

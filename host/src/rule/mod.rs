@@ -8,12 +8,15 @@ pub mod limits;
 
 mod error;
 mod validate;
+mod verdict;
 mod value;
 mod file;
 mod params;
 mod cache;
+mod compiler;
 mod engine;
 mod guest;
+mod agree;
 mod check;
 mod synthetic;
 mod map;
@@ -25,6 +28,7 @@ mod label_pack;
 mod label_check;
 pub mod scenario;
 
+pub use agree::Comparison;
 pub use cache::CACHE_BYTES_MAX;
 pub use engine::{CompiledRule, RawContributions, RuleEngine};
 pub use error::{Fault, RuleError};

@@ -157,10 +157,13 @@ impl Source for Files {
         let mut wanted = bytes_max;
         let mut bytes = take_buffer(&mut self.pool);
         loop {
-            bytes.resize(wanted, 0);
+            // No more room than there is to read: most looks at a file that is followed find nothing.
+            let size = open.file.metadata().map_err(wrap)?.len();
+            let left = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
+            bytes.resize(wanted.min(left.saturating_add(1)), 0);
             let read = read_full(&open.file, &mut bytes, offset).map_err(wrap)?;
+            let at_end = read < bytes.len();
             bytes.truncate(read);
-            let at_end = read < wanted;
             if let Some(why) = open.changed(offset, read).map_err(wrap)? {
                 return Err(SourceError::Replaced {
                     source_name: self.source_name.clone(),

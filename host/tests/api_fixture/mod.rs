@@ -103,6 +103,8 @@ pub(crate) fn registry() -> Registry {
             key_column: "user_id".into(),
             fence: Vec::new(),
             filling: false,
+            file: String::new(),
+            adopted: Vec::new(),
         },
         Namespace {
             space: SHOPPER.0,
@@ -113,6 +115,8 @@ pub(crate) fn registry() -> Registry {
             key_column: "shop".into(),
             fence: Vec::new(),
             filling: false,
+            file: String::new(),
+            adopted: Vec::new(),
         },
     ];
     let generation = |space, rule: &str, namespace, labels| Generation {

@@ -36,13 +36,24 @@ impl Host {
     /// # Errors
     /// It does not come up.
     pub fn start(retag: &Path, dir: &Path, workshop: &Workshop, setup: Setup) -> Result<Self> {
-        std::fs::write(dir.join("payer.wasm"), workshop.build(&Variant::base())?)?;
-        let text = format!(
+        Self::start_with(retag, dir, &[("payer".to_owned(), workshop.build(&Variant::base())?)], setup)
+    }
+
+    /// The same with these rules, by name.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn start_with(retag: &Path, dir: &Path, rules: &[(String, Vec<u8>)], setup: Setup) -> Result<Self> {
+        let mut text = format!(
             "[state]\ndir = \"data\"\n\n[http]\n{}\n\n[registry]\ngrace_s = {}\n\n[sources.shop]\ntype = \"files\"\n\
              format = \"maxwell\"\npaths = [\"stream/shop.p*.json\"]\nhistory = \"complete\"\n\n\
-             [rules.payer]\npath = \"payer.wasm\"\n\n[sinks.out]\ntype = \"ndjson\"\npath = \"labels.ndjson\"\n",
+             [sinks.out]\ntype = \"ndjson\"\npath = \"labels.ndjson\"\n",
             setup.http, setup.grace_s
         );
+        for (name, wasm) in rules {
+            std::fs::write(dir.join(name).with_extension("wasm"), wasm)?;
+            text += &format!("\n[rules.{name}]\npath = \"{name}.wasm\"\n");
+        }
         std::fs::write(dir.join("retag.toml"), text)?;
         let child = spawn(retag, dir)?;
         let mut host = Self { retag: retag.to_owned(), dir: dir.to_owned(), child, client: None };

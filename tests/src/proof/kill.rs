@@ -13,12 +13,14 @@ pub enum Kind {
     Aggregates,
     /// Back to what was live before.
     Rollback,
+    /// The rule stands still for a while, then catches up.
+    Pause,
 }
 
 impl Kind {
     /// In the order in which a turn does them; each turn ends with the rule as it began.
-    pub const TURN: [Self; 5] =
-        [Self::Labels, Self::Parameters, Self::Rollback, Self::Aggregates, Self::Rollback];
+    pub const TURN: [Self; 6] =
+        [Self::Labels, Self::Parameters, Self::Rollback, Self::Aggregates, Self::Rollback, Self::Pause];
 
     /// Its name in tables.
     #[must_use]
@@ -28,15 +30,17 @@ impl Kind {
             Self::Parameters => "parameters",
             Self::Aggregates => "new aggregates",
             Self::Rollback => "rollback",
+            Self::Pause => "pause and resume",
         }
     }
 
     fn has(self, step: Step) -> bool {
         match step {
-            Step::CatchUp => self == Self::Aggregates,
+            Step::CatchUp => matches!(self, Self::Aggregates | Self::Pause),
             Step::Rollback => self == Self::Rollback,
-            Step::Prepare | Step::Sweep | Step::Flip => self != Self::Rollback,
-            Step::GraceFeed => true,
+            Step::Pause | Step::Resume => self == Self::Pause,
+            Step::Prepare | Step::Sweep | Step::Flip => !matches!(self, Self::Rollback | Self::Pause),
+            Step::GraceFeed => self != Self::Pause,
         }
     }
 }
@@ -46,7 +50,7 @@ impl Kind {
 pub enum Step {
     /// While the command to prepare is carried out.
     Prepare,
-    /// While the history is read again.
+    /// While the history is read again, or what was missed.
     CatchUp,
     /// While all keys are evaluated.
     Sweep,
@@ -56,17 +60,23 @@ pub enum Step {
     GraceFeed,
     /// While the switch back is carried out.
     Rollback,
+    /// While the command to pause is carried out.
+    Pause,
+    /// While the command to resume is carried out.
+    Resume,
 }
 
 impl Step {
     /// All of them, with their names.
-    pub const ALL: [(&'static str, Self); 6] = [
+    pub const ALL: [(&'static str, Self); 8] = [
         ("prepare", Self::Prepare),
         ("catch-up", Self::CatchUp),
         ("sweep", Self::Sweep),
         ("flip", Self::Flip),
         ("grace feed", Self::GraceFeed),
         ("rollback", Self::Rollback),
+        ("pause", Self::Pause),
+        ("resume", Self::Resume),
     ];
 }
 
@@ -110,14 +120,14 @@ mod tests {
     #[test]
     fn every_step_is_killed_in_a_swap_that_has_it() {
         for seed in 0..50 {
-            let plan = plan(4, 12, &mut Draw(seed));
-            assert_eq!(plan.len(), 12);
+            let plan = plan(4, 16, &mut Draw(seed));
+            assert_eq!(plan.len(), 16);
             for (_, step) in Step::ALL {
                 assert_eq!(plan.values().filter(|s| **s == step).count(), 2, "{step:?}");
             }
             assert!(plan.iter().all(|(n, step)| Kind::TURN[*n as usize % Kind::TURN.len()].has(*step)));
         }
-        assert_eq!(plan(1, 100, &mut Draw(1)).len(), 5, "one kill a swap");
+        assert_eq!(plan(1, 100, &mut Draw(1)).len(), 6, "one kill a swap");
         assert!(plan(0, 3, &mut Draw(1)).is_empty());
         assert!((0..1_000).all(|n| Draw(n).below(7) < 7));
     }

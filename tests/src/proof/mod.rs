@@ -1,5 +1,5 @@
 //! The measured proofs: the real binary beside a stream that flows at a steady rate, its rules swapped under it, its labels
-//! read from it; what comes out is held against the model. `cargo xtask bench swaps` and `bench reads` run them.
+//! read from it; what comes out is held against the model. `cargo xtask bench swaps`, `bench reads` and `bench rules` run them.
 //!
 //! Open loop: the stream and the readers keep their schedule whatever the host does, and say whether they kept it.
 
@@ -9,6 +9,7 @@ pub mod flow;
 pub mod host;
 pub mod judge;
 pub mod kill;
+pub mod many_rules;
 pub mod options;
 pub mod reads;
 pub mod report;

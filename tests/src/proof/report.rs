@@ -13,9 +13,9 @@ pub struct Done {
     pub kind: Kind,
     /// Where it was killed; figures of killed ones are not counted.
     pub kill: Option<Step>,
-    /// From the command to prepare until it is ready.
+    /// From the command to prepare, or to resume, until it is ready, or has caught up.
     pub ready: Option<Duration>,
-    /// From the command to switch until its answer.
+    /// From the command to switch, or to pause, until its answer.
     pub flip: Option<Duration>,
     /// How far the rate of applied changes fell below the stream's, 0 to 1, in the worst half second.
     pub dip: Option<f64>,
@@ -86,7 +86,7 @@ pub fn print(all: &mut Report, bars: &Bars, rate: u64) -> Result<()> {
     println!(
         "| swap | swaps | killed | ready, ms: median / worst | flip, ms | dip, % | waiting, KiB |\n|---|---|---|---|---|---|---|"
     );
-    for kind in [Kind::Labels, Kind::Parameters, Kind::Aggregates, Kind::Rollback] {
+    for kind in [Kind::Labels, Kind::Parameters, Kind::Aggregates, Kind::Rollback, Kind::Pause] {
         let of: Vec<&Done> = all.swaps.iter().filter(|s| s.kind == kind).collect();
         if !of.is_empty() {
             row(kind.name(), &of);

@@ -267,7 +267,12 @@ impl<'a> Round<'a> {
         self.flows();
         let (live, _) = live_revision(&mut self.host)?;
         let begin;
-        let (mut ready, switch) = match kind {
+        let (ready, switch) = match kind {
+            Kind::Pause => {
+                begin = self.watcher.now();
+                let (ready, flip) = self.pause_and_resume((kill, draw))?;
+                return Ok(self.done((kind, kill), (Some(ready), flip), begin));
+            }
             Kind::Rollback => {
                 begin = self.watcher.now();
                 (None, "/v1/rules/payer/rollback".to_owned())
@@ -302,22 +307,61 @@ impl<'a> Round<'a> {
             }
         };
         let flip = self.switch(&switch, live, (kill, draw))?;
-        let end = self.watcher.now() + SETTLING;
         if kill == Some(Step::GraceFeed) {
             std::thread::sleep(Duration::from_millis(draw.below(500)));
             self.kill()?;
         }
+        Ok(self.done((kind, kill), (ready, flip), begin))
+    }
+
+    /// What is noted of a swap that began at `begin` and has just ended.
+    fn done(
+        &self,
+        (kind, kill): (Kind, Option<Step>),
+        (ready, flip): (Option<Duration>, Option<Duration>),
+        begin: Duration,
+    ) -> Done {
+        let end = self.watcher.now() + SETTLING;
         std::thread::sleep(AFTER);
         let seen = self.watcher.seen();
         let lowest = lowest_rate(&seen.samples, (begin, end), WINDOW);
         let during = seen.samples.iter().filter(|s| s.at >= begin && s.at <= end);
         let lag_bytes = during.map(|s| s.lag_bytes).max().unwrap_or(0);
-        if kill.is_some() {
-            ready = None;
-        }
-        let flip = flip.filter(|_| kill.is_none());
+        let [ready, flip] = [ready, flip].map(|took| took.filter(|_| kill.is_none()));
         let dip = lowest.map(|rate| 1.0 - rate / self.plan.rate as f64).filter(|_| kill.is_none());
-        Ok(Done { kind, kill, ready, flip, dip, lag_bytes })
+        Done { kind, kill, ready, flip, dip, lag_bytes }
+    }
+
+    /// Lets the rule stand still while the stream flows, and catch up: how long that took, and the command to pause.
+    fn pause_and_resume(
+        &mut self,
+        (kill, draw): (Option<Step>, &mut Draw),
+    ) -> Result<(Duration, Option<Duration>)> {
+        let (pause, resume) = ("/v1/rules/payer/pause", "/v1/rules/payer/resume");
+        if kill == Some(Step::Pause) {
+            self.post_and_kill(pause, b"", draw.below(25))?;
+        }
+        let (_, begin) = self.insist(pause, b"")?;
+        let flip = begin.elapsed();
+        std::thread::sleep(Duration::from_millis(200 + draw.below(1_500)));
+        if kill == Some(Step::Resume) {
+            self.post_and_kill(resume, b"", draw.below(25))?;
+        }
+        let (answer, begin) = self.insist(resume, b"")?;
+        if kill == Some(Step::CatchUp) {
+            std::thread::sleep(Duration::from_millis(draw.below(300)));
+            self.kill()?;
+        }
+        let Some(id) = answer["operation"].as_u64() else { return Ok((begin.elapsed(), Some(flip))) };
+        let path = format!("/v1/operations/{id}");
+        loop {
+            let operation = self.host.read(&path)?;
+            match operation["state"].as_str() {
+                Some("done") => return Ok((begin.elapsed(), Some(flip))),
+                Some("running") if begin.elapsed() < LIMIT => std::thread::sleep(Duration::from_millis(4)),
+                _ => bail!("the rule has not caught up: {operation}; the host said:\n{}", self.host.said()),
+            }
+        }
     }
 
     /// Asks for a revision to be prepared and waits until it is ready: its number, and how long that took.

@@ -124,7 +124,7 @@ impl Folder {
         let mut child = command.spawn().expect("the binary starts");
         let out = drain(child.stdout.take().expect("a pipe"));
         let err = drain(child.stderr.take().expect("a pipe"));
-        Host { child, out, err, begin: moment() }
+        Host { child: Ends(child), out, err, begin: moment() }
     }
 
     /// `retag ARGS` to its end.
@@ -151,9 +151,19 @@ fn drain(mut pipe: impl std::io::Read + Send + 'static) -> JoinHandle<String> {
     })
 }
 
+/// A process that ends with the test, however that ends.
+struct Ends(Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.0.kill(); // it has ended, or nobody waits for it any more
+        let _ = self.0.wait();
+    }
+}
+
 /// A host that runs.
 pub(crate) struct Host {
-    child: Child,
+    child: Ends,
     out: JoinHandle<String>,
     err: JoinHandle<String>,
     begin: Instant,
@@ -162,7 +172,7 @@ pub(crate) struct Host {
 impl Host {
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.0.id()
     }
 
     /// Sends a signal by its name (`INT`, `TERM`, `KILL`).
@@ -178,7 +188,7 @@ impl Host {
             if let Some(found) = event() {
                 return found;
             }
-            let ended = self.child.try_wait().expect("a child's status");
+            let ended = self.child.0.try_wait().expect("a child's status");
             assert!(ended.is_none(), "the host ended ({ended:?}) before {what}");
             assert!(begin.elapsed() < LIMIT, "{what} did not come");
             std::thread::sleep(Duration::from_millis(5));
@@ -187,13 +197,14 @@ impl Host {
 
     /// Waits for its end.
     pub(crate) fn wait(mut self) -> Ended {
+        let waiting = moment();
         let status = loop {
-            if let Some(status) = self.child.try_wait().expect("a child's status") {
+            if let Some(status) = self.child.0.try_wait().expect("a child's status") {
                 break status;
             }
-            if self.begin.elapsed() > LIMIT {
-                let _ = self.child.kill(); // it is to end either way
-                let _ = self.child.wait();
+            if waiting.elapsed() > LIMIT {
+                let _ = self.child.0.kill(); // it is to end either way
+                let _ = self.child.0.wait();
                 panic!("no end within {LIMIT:?}; it said:\n{}", self.err.join().unwrap_or_default());
             }
             std::thread::sleep(Duration::from_millis(2));

@@ -5,6 +5,7 @@ use crate::api::operation::Operations;
 use crate::api::release::{AuditAnswer, PreviewAnswer, RevisionAnswer, label_name};
 use crate::cli::ask::segment;
 use crate::cli::print::{Form, Out, Table, cell};
+use crate::registry::Compared;
 use crate::registry::diff::{Changed, Diff};
 use crate::registry::plan::{Difference, Plan, PlanKind};
 use crate::registry::revision::{Estimate, Release};
@@ -368,6 +369,11 @@ pub fn show(args: &ShowArgs) -> anyhow::Result<()> {
             row("version", found.version.clone());
             row("file", format!("{} ({} bytes)", found.file, found.bytes));
             row("namespace", found.namespace_id.clone());
+            if let Some(adopted) = &found.adopted {
+                let Compared { recorded, made_up } = adopted.compared;
+                let of = format!("{recorded} recorded and {made_up} made-up images");
+                row("adopted", format!("the sums of {}: alike on {of}", adopted.namespace_id));
+            }
             row("label side", found.label_id.clone());
             row("parameters", params(&found));
             row("labels", found.labels.join(", "));

@@ -93,6 +93,10 @@ pub struct PrepareArgs {
     /// Return as soon as it has begun.
     #[arg(long)]
     no_wait: bool,
+    /// Keep the live revision's sums if both files' `map` count the same: for a rule that was only recompiled. Admins only;
+    /// needs --reason.
+    #[arg(long, requires = "reason")]
+    adopt_aggregates: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -111,6 +115,10 @@ pub struct ActivateArgs {
     /// Tell each key also to sinks with `deliver = "changes"`, which otherwise hear one summary: think of who gets mail.
     #[arg(long)]
     announce: bool,
+    /// First keep the live revision's sums, if both files' `map` count the same, and evaluate its labels: for a rule that was
+    /// only recompiled. Admins only; needs --reason.
+    #[arg(long, requires = "reason", conflicts_with = "preview")]
+    adopt_aggregates: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -255,10 +263,12 @@ pub fn push(args: &PushArgs) -> anyhow::Result<()> {
     let lines = [
         format!("{}{new}", revision_line(&pushed.revision)),
         format!(
-            "checked: {}; {} fuel a row, {} bytes",
+            "checked: {}; {} fuel a row, memory up to {} bytes; {} bytes, namespace {}",
             pushed.revision.report.checks.join(", "),
             pushed.revision.report.fuel_per_row,
-            pushed.revision.bytes
+            pushed.revision.report.memory_bytes_max,
+            pushed.revision.bytes,
+            pushed.revision.namespace_id
         ),
         format!("plan: {}", pushed.plan.words),
     ];
@@ -271,7 +281,8 @@ pub fn push(args: &PushArgs) -> anyhow::Result<()> {
 /// It is refused, or was cancelled meanwhile.
 pub fn prepare(args: &PrepareArgs) -> anyhow::Result<()> {
     let session = Session::open(&args.common)?;
-    let done: Done = session.post(&args.revision.path("/prepare"), Vec::new())?;
+    let how = if args.adopt_aggregates { "/adopt" } else { "/prepare" };
+    let done: Done = session.post(&args.revision.path(how), Vec::new())?;
     let name = format!("{}@{}", done.rule, done.revision);
     prepared(&session, &done, &name, !args.no_wait)
 }
@@ -298,6 +309,12 @@ fn prepared(session: &Session, done: &Done, name: &str, wait: bool) -> anyhow::R
 /// It is refused.
 pub fn activate(args: &ActivateArgs) -> anyhow::Result<()> {
     let session = Session::open(&args.common)?;
+    if args.adopt_aggregates {
+        let done: Done = session.post(&args.revision.path("/adopt"), Vec::new())?;
+        if let Some(id) = done.operation.filter(|_| session.asker.is_running()) {
+            session.wait_until_ready(id, &format!("{}@{}", done.rule, done.revision))?;
+        }
+    }
     let body = match (&args.preview, args.max_change) {
         (Some(preview), Some(max)) => {
             json!({ "preview": preview, "max_change_percent": max, "announce": args.announce })

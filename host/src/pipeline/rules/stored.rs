@@ -3,12 +3,14 @@
 use super::{Attached, Loaded, RulesError, canonical, is_taken_over, load, rule_engine};
 use crate::pipeline::program::{GenerationRun, LiveRule};
 use crate::registry::revision::{OperationKind, OperationState, file_key};
-use crate::registry::{Generation, GenerationState, Namespace, Registry};
-use crate::rule::RuleEngine;
+use crate::registry::{Generation, GenerationState, Namespace};
+use crate::rule::{CompiledRule, Limits, RuleEngine, RuleFile};
 use crate::state::{Table, View};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Attaches the rules that commands have taken over, and notes where the configuration says otherwise.
 pub(super) fn attach(
@@ -63,7 +65,15 @@ fn restore(engine: &RuleEngine, view: &View, name: &str, attached: &mut Attached
         let run = GenerationRun::new(generation.space, is_live, loaded.code());
         let namespace = generation.namespace;
         let entity = registry.entity_of(namespace).map_or(0, |(number, _)| number);
-        let rule = runs.entry(namespace).or_insert_with(|| loaded.live((namespace, entity), Vec::new()));
+        let rule = match runs.entry(namespace) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let fed_by = fed_by(&loaded, registry.namespace_of(namespace), (engine, view))?;
+                let mut live = loaded.live((namespace, entity), Vec::new());
+                live.compiled = fed_by.unwrap_or(live.compiled);
+                new.insert(live)
+            }
+        };
         if generation.state == GenerationState::Filling {
             rule.filling.push(run);
         } else {
@@ -75,6 +85,36 @@ fn restore(engine: &RuleEngine, view: &View, name: &str, attached: &mut Attached
     }
     attached.rules.extend(runs.into_values());
     Ok(())
+}
+
+/// The code whose `map` feeds a namespace that labels of `loaded` are read from, where that is another file's.
+///
+/// # Errors
+/// As [`stored_map`].
+pub(super) fn fed_by(
+    loaded: &Loaded,
+    namespace: Option<&Namespace>,
+    (engine, view): (&RuleEngine, &View),
+) -> Result<Option<Arc<CompiledRule>>, RulesError> {
+    let other = namespace.filter(|n| n.namespace_id != loaded.namespace_id);
+    other.map(|n| stored_map(engine, view, n)).transpose()
+}
+
+/// The code whose `map` feeds a namespace, which need not be that of any of its label generations.
+///
+/// # Errors
+/// The state does not hold the file, or the host does not take it any more.
+pub fn stored_map(
+    engine: &RuleEngine,
+    view: &View,
+    namespace: &Namespace,
+) -> Result<Arc<CompiledRule>, RulesError> {
+    let (rule, file) = (namespace.rule.clone(), namespace.file.clone());
+    let bytes = view.row(Table::Meta, &file_key(&file))?;
+    let bytes = bytes.ok_or_else(|| RulesError::FileGone { rule: rule.clone(), file: file.clone() })?;
+    let refused = |error| RulesError::Refused { rule, path: PathBuf::from(file), error: Box::new(error) };
+    let read = RuleFile::read(&bytes).and_then(|file| engine.compile(file, Limits::default()));
+    read.map_err(refused)
 }
 
 /// A rule from a file in the state, compiled and checked.
@@ -99,7 +139,8 @@ fn drift(configured: Option<&Loaded>, name: &str, attached: &mut Attached) {
     let what = match configured {
         None => "is not in the configuration".to_owned(),
         Some(c)
-            if c.namespace_id != namespace_id(&attached.registry, name) || c.label_id != live.label_id =>
+            if !attached.registry.namespace(name).is_some_and(|n| n.counts(&c.namespace_id))
+                || c.label_id != live.label_id =>
         {
             "has another file in the configuration".to_owned()
         }
@@ -109,10 +150,6 @@ fn drift(configured: Option<&Loaded>, name: &str, attached: &mut Attached) {
         Some(_) => return,
     };
     attached.drift.push(format!("rule {name} {what}; {name}@{revision} runs, since commands decide on it"));
-}
-
-fn namespace_id(registry: &Registry, rule: &str) -> String {
-    registry.namespace(rule).map_or_else(String::new, |n| n.namespace_id.clone())
 }
 
 /// Gives every rule back to the configuration.
