@@ -39,8 +39,8 @@ fn built() -> &'static BTreeMap<&'static str, Vec<u8>> {
                 source.replace(from, to)
             });
             std::fs::write(dir.path().join("payer/src/lib.rs"), edited).expect("a file");
-            retag(&["rule", "build", "payer", "-o", name]);
-            (name, std::fs::read(dir.path().join(name)).expect("the built file"))
+            retag(&["rule", "build", "payer", "-o", "built.wasm"]);
+            (name, std::fs::read(dir.path().join("built.wasm")).expect("the built file"))
         };
         BUILDS.map(build).into()
     })
