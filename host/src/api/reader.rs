@@ -23,6 +23,37 @@ pub struct Reader {
     pub about: Arc<About>,
 }
 
+/// What the last reader knew beside its view, which is held for answers only.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    /// The registry as it is stored: it is read anew only when it has changed.
+    stored: Option<Vec<u8>>,
+    registry: Arc<Registry>,
+    /// Positions of this commit.
+    positions: Option<(u64, Arc<Positions>)>,
+}
+
+impl Facts {
+    /// A reader of `view`.
+    pub(super) fn reader(&mut self, view: Arc<View>, about: &Arc<About>) -> Result<Reader, ApiError> {
+        let (commit, about) = (view.commit(), about.clone());
+        if let Some((_, positions)) = self.positions.as_ref().filter(|(of, _)| *of == commit) {
+            let (registry, positions) = (self.registry.clone(), positions.clone());
+            return Ok(Reader { view, registry, positions, about });
+        }
+        let stored = view.row(Table::Meta, META_KEY)?;
+        if stored != self.stored {
+            let read = Registry::read(stored.as_deref());
+            self.registry = Arc::new(read.map_err(|_| ApiError::Damaged("the stored registry"))?);
+            self.stored = stored;
+        }
+        let positions: Option<Positions> = meta(&view, POSITIONS, "the row of positions")?;
+        let positions = Arc::new(positions.unwrap_or_default());
+        self.positions = Some((commit, positions.clone()));
+        Ok(Reader { view, registry: self.registry.clone(), positions, about })
+    }
+}
+
 /// A live label: its generation and its index there.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LiveLabel<'a> {
@@ -37,11 +68,7 @@ impl Reader {
     /// # Errors
     /// What the store says, or facts that do not read.
     pub fn new(view: Arc<View>, about: Arc<About>) -> Result<Self, ApiError> {
-        let registry = Registry::read(view.row(Table::Meta, META_KEY)?.as_deref())
-            .map_err(|_| ApiError::Damaged("the stored registry"))?;
-        let positions: Option<Positions> = meta(&view, POSITIONS, "the row of positions")?;
-        let positions = Arc::new(positions.unwrap_or_default());
-        Ok(Self { view, registry: Arc::new(registry), positions, about })
+        Facts::default().reader(view, &about)
     }
 
     /// Commit of the answer.

@@ -16,7 +16,7 @@ use super::log::Log;
 use super::members::{self, Page};
 use super::metrics::{Limit, Metrics};
 use super::quarantine::{Order, Question};
-use super::reader::Reader;
+use super::reader::{Facts, Reader};
 use super::request::JsonBody;
 use super::role::{Access, Role};
 use super::route::Route;
@@ -54,8 +54,7 @@ const LIMIT_DEFAULT: u32 = 100;
 pub struct Api {
     shared: SharedView,
     about: Arc<About>,
-    /// The last reader's facts, by commit: never its view, for views are held for answers only.
-    facts: Mutex<Option<Facts>>,
+    facts: Mutex<Facts>,
     exports: Arc<Semaphore>,
     exports_max: usize,
     pub(super) streams: Arc<Semaphore>,
@@ -73,12 +72,6 @@ pub struct Api {
     pub(super) request_timeout: Duration,
 }
 
-struct Facts {
-    commit: u64,
-    registry: Arc<crate::registry::Registry>,
-    positions: Arc<crate::pipeline::rows::Positions>,
-}
-
 impl Api {
     /// Answers from the latest view in `shared`, without tokens, within the default limits.
     #[must_use]
@@ -92,7 +85,7 @@ impl Api {
         Self {
             shared,
             about: Arc::new(about),
-            facts: Mutex::new(None),
+            facts: Mutex::default(),
             exports: Arc::new(Semaphore::new(http.exports_max)),
             exports_max: http.exports_max,
             streams: Arc::new(Semaphore::new(http.streams_max)),
@@ -130,17 +123,8 @@ impl Api {
 
     /// The latest durable commit.
     pub(super) fn reader(&self) -> Result<Reader, ApiError> {
-        let view = self.shared.get();
-        let commit = view.commit();
         let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Facts { registry, positions, .. }) = facts.as_ref().filter(|f| f.commit == commit) {
-            let (registry, positions, about) = (registry.clone(), positions.clone(), self.about.clone());
-            return Ok(Reader { view, registry, positions, about });
-        }
-        let reader = Reader::new(view, self.about.clone())?;
-        let (registry, positions) = (reader.registry.clone(), reader.positions.clone());
-        *facts = Some(Facts { commit, registry, positions });
-        Ok(reader)
+        facts.reader(self.shared.get(), &self.about)
     }
 }
 

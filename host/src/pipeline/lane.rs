@@ -248,7 +248,7 @@ impl Pipeline {
         run.halted = true;
         let namespace = run.namespace;
         match run.gap_of.clone() {
-            Some(rule) => self.pause_rule(rule, why),
+            Some(rule) => self.stand_still(rule, why),
             None => self.give_up(namespace, why),
         }
     }

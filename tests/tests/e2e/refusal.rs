@@ -71,6 +71,9 @@ fn a_job_that_ends_with_the_files_fails_when_a_rule_stood_still() {
     assert!(told(&folder).contains(&"2 only_takes".to_owned()));
     // Nobody has mended anything, but it is known now.
     folder.run().assert_ok();
+    // Told to go on all the same, it stands still in front of the same message, and the job fails again.
+    rule(&folder, &["resume", "payer"]);
+    folder.run().assert_error(1, &["rule-paused", "payer", "update-without-old"]);
 }
 
 #[test]
