@@ -24,7 +24,12 @@ fn about(complete: bool) -> About {
     About {
         state_id: "0123456789abcdef".into(),
         epoch: 1,
-        sources: vec![SourceAbout { name: "orders".into(), producer: "orders".into(), complete }],
+        sources: vec![SourceAbout {
+            name: "orders".into(),
+            producer: "orders".into(),
+            complete,
+            lag_bytes_max: 64 << 20,
+        }],
         sinks: vec!["out".into()],
         running: true,
         ..About::default()
