@@ -4,6 +4,10 @@
 //! everything as it was.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests
 
+#[path = "e2e/apply.rs"]
+mod apply;
+#[path = "e2e/apply_managed.rs"]
+mod apply_managed;
 #[path = "e2e/aside.rs"]
 mod aside;
 #[path = "e2e/backfill.rs"]
@@ -24,6 +28,8 @@ mod held;
 mod http;
 #[path = "e2e/input.rs"]
 mod input;
+#[path = "e2e/lag.rs"]
+mod lag;
 #[path = "e2e/message.rs"]
 mod message;
 #[path = "e2e/new_rule.rs"]
