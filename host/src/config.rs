@@ -153,7 +153,14 @@ pub enum SourceConfig {
         /// What a refused message does.
         #[serde(default)]
         on_refusal: OnRefusal,
+        /// Bytes that may wait in all its files before rules that follow it read `lagging`. Default 64 MiB.
+        #[serde(default = "default_lag")]
+        lag_bytes_max: u64,
     },
+}
+
+fn default_lag() -> u64 {
+    64 << 20
 }
 
 /// What a refusal does.

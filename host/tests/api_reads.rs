@@ -30,6 +30,7 @@ fn about(complete: bool) -> About {
             complete,
             format: retag_host::decode::Format::Maxwell,
             hidden_columns: Vec::new(),
+            lag_bytes_max: 64 << 20,
         }],
         sinks: vec!["out".into()],
         running: true,

@@ -6,6 +6,10 @@
 
 #[path = "e2e/adopt.rs"]
 mod adopt;
+#[path = "e2e/apply.rs"]
+mod apply;
+#[path = "e2e/apply_managed.rs"]
+mod apply_managed;
 #[path = "e2e/aside.rs"]
 mod aside;
 #[path = "e2e/backfill.rs"]
@@ -26,6 +30,8 @@ mod held;
 mod http;
 #[path = "e2e/input.rs"]
 mod input;
+#[path = "e2e/lag.rs"]
+mod lag;
 #[path = "e2e/message.rs"]
 mod message;
 #[path = "e2e/new_rule.rs"]

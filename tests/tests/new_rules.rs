@@ -20,7 +20,7 @@ fn step(rules: &Rules, rule: &str, release: Release, live: bool) -> Vec<(Command
         Release::Ready if live => {
             vec![(Command::Activate { rule: name, revision, bound: None, announce: false }, None)]
         }
-        Release::Checked | Release::Preparing => {
+        Release::Checked | Release::Failed | Release::Preparing => {
             vec![(push(file), None), (Command::Prepare { rule: name, revision }, Some(file.code()))]
         }
         _ => Vec::new(),

@@ -187,7 +187,7 @@ fn step(quarter: usize, file: &Loaded, rule: String) -> Vec<(Command, Option<Cod
     match quarter {
         2 => prepared(file),
         3 => vec![(Command::Activate { rule, revision: 2, bound: None, announce: false }, None)],
-        4 => vec![(Command::Rollback { rule }, None)],
+        4 => vec![(Command::Rollback { rule, announce: false }, None)],
         _ => Vec::new(),
     }
 }
@@ -254,7 +254,7 @@ fn a_revision_that_does_not_fit_is_given_up_and_the_stream_goes_on() {
         world.run(&rules, 150 + random.below(400), &mut random);
         world.run_asked(&rules, 50 + random.below(300), prepared(&misfit), &mut random);
         let mut commands = prepared(&misfit);
-        commands.push((Command::Rollback { rule: "payer".into() }, None)); // refused, in between
+        commands.push((Command::Rollback { rule: "payer".into(), announce: false }, None)); // refused, in between
         let fate = world.run_asked(&rules, u64::MAX, commands, &mut random);
         assert!(matches!(fate, Fate::Ended), "seed {seed}: {fate:?}");
         let at_end = registry(&world.view());

@@ -1,8 +1,9 @@
 //! What reads need to know beside the state: the directory, and what the configuration says of sources and sinks.
 
 use super::rebuild::Rebuild;
-use crate::config::{Config, History, SourceConfig};
+use crate::config::{Config, History, Manage, SourceConfig};
 use crate::decode::Format;
+use crate::pipeline::drift::Drift;
 use crate::pipeline::swap_times::SwapTimes;
 use crate::state::StateDir;
 use std::path::PathBuf;
@@ -28,7 +29,9 @@ pub struct About {
     /// A rule whose history is read anew while the stream waits.
     pub rebuild: Option<Arc<Rebuild>>,
     /// Where the configuration says otherwise than what runs, in words.
-    pub drift: Vec<String>,
+    pub drift: Vec<Drift>,
+    /// Who decides which rules run.
+    pub manage: Manage,
     /// What swaps took of workers' time, as of the last tick.
     pub swap_times: Arc<Mutex<SwapTimes>>,
 }
@@ -46,6 +49,8 @@ pub struct SourceAbout {
     pub format: Format,
     /// Tables with columns that its producer hides.
     pub hidden_columns: Vec<String>,
+    /// Bytes that may wait before rules that follow it are lagging.
+    pub lag_bytes_max: u64,
 }
 
 impl About {
@@ -53,13 +58,14 @@ impl About {
     #[must_use]
     pub fn new(config: &Config, dir: &StateDir, running: bool) -> Self {
         let source = |(name, source): (&String, &SourceConfig)| {
-            let SourceConfig::Files { producer, history, format, hidden_columns, .. } = source;
+            let SourceConfig::Files { producer, history, format, hidden_columns, lag_bytes_max, .. } = source;
             SourceAbout {
                 name: name.clone(),
                 producer: producer.clone().unwrap_or_else(|| name.clone()),
                 complete: *history == History::Complete,
                 format: *format,
                 hidden_columns: hidden_columns.clone(),
+                lag_bytes_max: *lag_bytes_max,
             }
         };
         Self {
@@ -72,6 +78,7 @@ impl About {
             running,
             rebuild: None,
             drift: Vec::new(),
+            manage: config.registry.manage,
             swap_times: Arc::default(),
         }
     }

@@ -76,8 +76,8 @@ impl Commands {
     /// # Errors
     /// Why it is refused.
     pub fn submit(&self, command: Command, code: Option<Code>, asker: Asker) -> Outcome {
-        if self.manage == Manage::Config {
-            return Err(Refusal::ManagedByConfig);
+        if self.manage == Manage::Config && command.changes_releases() && !asker.applies {
+            return Err(Refusal::ManagedByConfig(command.name()));
         }
         match &self.way {
             Way::Nowhere => Err(Refusal::UnderWay {

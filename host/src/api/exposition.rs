@@ -2,6 +2,7 @@
 //! `retag_<noun>_<unit>[_total]`; no key, path or token stands in a label.
 
 use super::metrics::{BOUNDS, Limit, Metrics};
+use super::release::RunState;
 use super::rules::DataState;
 use super::status::StatusAnswer;
 use crate::pipeline::swap_times::{self, SwapTimes};
@@ -143,13 +144,16 @@ fn sources(out: &mut Text, status: &StatusAnswer) {
 
 fn rules(out: &mut Text, status: &StatusAnswer) {
     type Figure = fn(&super::rules::RuleAnswer) -> u64;
-    let figures: [(&str, &str, Figure); 7] = [
+    let figures: [(&str, &str, Figure); 8] = [
         ("retag_rule_revision_number", "Live revision.", |rule| rule.revision.into()),
         ("retag_rule_exact_count", "1 = its sums are those of the tables.", |rule| {
             u64::from(rule.data_state == DataState::Exact)
         }),
         ("retag_rule_paused_count", "1 = it stands still: paused and not resumed.", |rule| {
             u64::from(rule.pause.as_ref().is_some_and(|pause| pause.operation.is_none()))
+        }),
+        ("retag_rule_lagging_count", "1 = it follows, and more waits than `lag_bytes_max`.", |rule| {
+            u64::from(rule.run_state == RunState::Lagging)
         }),
         ("retag_rule_sweeping_count", "1 = its labels are being evaluated for all keys.", |rule| {
             u64::from(rule.labels_state != GenerationState::Ready)

@@ -119,10 +119,18 @@ fn parameters(route: &Route, asked: &mut SchemaGenerator) -> Vec<Value> {
         let schema = query(asked).to_value();
         let required = schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
         for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
-            parameters.push(json!({
+            let mut parameter = json!({
                 "name": name, "in": "query", "required": required.contains(&name.as_str().into()),
-                "schema": without_null(property.clone()),
-            }));
+            });
+            // What is JSON itself says so in place of a type.
+            let (member, value) = match property.get("contentSchema") {
+                Some(schema) => ("content", json!({ "application/json": { "schema": schema } })),
+                None => ("schema", without_null(property.clone())),
+            };
+            if let Some(map) = parameter.as_object_mut() {
+                map.insert(member.to_owned(), value);
+            }
+            parameters.push(parameter);
         }
     }
     for name in route.headers {

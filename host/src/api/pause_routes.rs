@@ -27,13 +27,13 @@ pub(super) fn routes() -> Vec<Route> {
             .named("pauseRule", "Stops feeding a rule at one commit; its labels stay and read STALE.")
             .writes()
             .json::<Done>(200)
-            .refuses(&[RULE, (409, "operation-under-way"), MANAGED, BUSY, STOPPING]),
+            .refuses(&[RULE, (409, "operation-under-way"), BUSY, STOPPING]),
         Route::post("/v1/rules/{rule}/resume", OPERATOR, resume)
             .named("resumeRule", "Feeds a paused rule again, and reads what it missed beside the stream.")
             .writes()
             .json::<Done>(200)
             .json::<Done>(202)
-            .refuses(&[RULE, (409, "position-gone"), MANAGED, BUSY, STOPPING]),
+            .refuses(&[RULE, (409, "position-gone"), BUSY, STOPPING]),
         Route::post("/v1/rules/{rule}/remove", DEPLOYER, remove)
             .named("removeRule", "Takes a rule out: its labels are told unset, then its sums go.")
             .writes()
@@ -44,7 +44,7 @@ pub(super) fn routes() -> Vec<Route> {
             .named("removeRevision", "Forgets a revision that is not live, kept or being prepared.")
             .writes()
             .json::<Done>(200)
-            .refuses(&[RULE, (404, "unknown-revision"), (409, "revision-in-use"), MANAGED, BUSY, STOPPING]),
+            .refuses(&[RULE, (404, "unknown-revision"), (409, "revision-in-use"), BUSY, STOPPING]),
     ]
 }
 

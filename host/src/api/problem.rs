@@ -1,9 +1,11 @@
 //! What is wrong with the host or its data, worst first, each with the next command.
 
+use super::lag;
 use super::reader::Reader;
 use super::rules::{DataState, RuleAnswer};
 use super::status::Source;
 use crate::aggregate::SET_ENTRIES_MAX;
+use crate::config::Manage;
 use crate::pipeline::rebuild::unfinished;
 use crate::pipeline::rows::Totals;
 use schemars::JsonSchema;
@@ -62,8 +64,21 @@ pub(super) fn all(
             "read the whole history into a new state directory with history = \"complete\"",
         ));
     }
-    for drift in &reader.about.drift {
-        problems.push(problem(Severity::Info, "drift", drift.clone(), "retag rule ls"));
+    let next = match reader.about.manage {
+        Manage::State => "retag rule ls",
+        Manage::Config => "retag apply --dry-run",
+    };
+    for drift in reader.about.drift.iter().filter(|drift| drift.holds(&reader.registry)) {
+        problems.push(problem(Severity::Info, "drift", drift.to_string(), next));
+    }
+    for (source, bytes) in lag::behind(reader) {
+        let (name, most) = (&source.name, source.lag_bytes_max);
+        problems.push(problem(
+            Severity::Warning,
+            "lagging",
+            format!("{bytes} bytes of source {name} wait, more than lag_bytes_max = {most}: labels are late"),
+            "retag status",
+        ));
     }
     if let Some(rebuild) = &reader.about.rebuild {
         let message = format!("{}; the stream waits, and answers are those of before", rebuild.progress());

@@ -1,17 +1,19 @@
 //! Answers on revisions: what a rule's revisions are and how far, what one would change, who did what.
 
 use super::error::{ApiError, listed};
+use super::lag;
 use super::operation::{self, OperationAnswer};
 use super::reader::Reader;
-use super::rules::{DataState, states};
+use super::rules::{DataState, Standing, states};
 use super::value::Columns;
 use crate::clock;
 use crate::registry::command::Command;
+use crate::registry::diff::Diff;
 use crate::registry::plan::{Plan, SourceHistory};
 use crate::registry::preview::{Compared, compare};
 use crate::registry::revision::{AUDIT_PREFIX, AuditEntry, LabelPreview, Preview, Release, Report};
 use crate::registry::sampling::Carried;
-use crate::registry::{Adopted, Generation, Refusal, Revision};
+use crate::registry::{Adopted, Generation, Refusal, Registry, Revision};
 use crate::source::SourceError;
 use crate::source::files::holds;
 use crate::state::{Record, Slot, Table, split_entity_key};
@@ -33,6 +35,8 @@ pub enum RunState {
     Running,
     /// It reads what was there before it, or what it missed.
     CatchingUp,
+    /// It follows its sources, and more of one waits than `sources.NAME.lag_bytes_max`.
+    Lagging,
     /// No host runs, or the rule is paused.
     Stopped,
 }
@@ -82,6 +86,9 @@ pub struct RevisionAnswer {
     pub previews: Vec<Preview>,
     /// It labels by sums that another file's `map` counts; null = by its own.
     pub adopted: Option<Adopted>,
+    /// Why its last preparation was given up.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub failure: String,
 }
 
 /// A preview with some of the keys.
@@ -149,6 +156,19 @@ pub struct Pushed {
     pub plan: Plan,
 }
 
+/// What a rule file with parameters would change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FilePlan {
+    /// The revision that has this file with these parameters; null = a push makes one.
+    pub revision: Option<u32>,
+    /// How far that is.
+    pub release: Option<Release>,
+    /// What it changes.
+    pub plan: Plan,
+    /// The same with both sides of each difference; null = the rule is not live.
+    pub diff: Option<Diff>,
+}
+
 /// A page of the audit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditPage {
@@ -182,7 +202,12 @@ pub(super) fn known<'a>(reader: &'a Reader, rule: &str, number: u32) -> Result<&
 /// The revisions of a rule, oldest first.
 pub(super) fn all(reader: &Reader, rule: &str) -> Result<Vec<RevisionAnswer>, ApiError> {
     rule_is_known(reader, rule)?;
-    reader.registry.revisions_of(rule).map(|r| one(reader, r)).collect()
+    let lagging = is_lagging(reader);
+    reader.registry.revisions_of(rule).map(|r| of_revision(reader, r, lagging)).collect()
+}
+
+fn is_lagging(reader: &Reader) -> bool {
+    !lag::behind(reader).is_empty()
 }
 
 fn rule_is_known(reader: &Reader, rule: &str) -> Result<(), ApiError> {
@@ -196,6 +221,10 @@ fn rule_is_known(reader: &Reader, rule: &str) -> Result<(), ApiError> {
 
 /// A revision.
 pub(super) fn one(reader: &Reader, revision: &Revision) -> Result<RevisionAnswer, ApiError> {
+    of_revision(reader, revision, is_lagging(reader))
+}
+
+fn of_revision(reader: &Reader, revision: &Revision, lagging: bool) -> Result<RevisionAnswer, ApiError> {
     let registry = &reader.registry;
     let (rule, number) = (&revision.rule, revision.number);
     let namespace = registry.generation_of(rule, number).and_then(|g| registry.namespace_of(g.namespace));
@@ -205,7 +234,7 @@ pub(super) fn one(reader: &Reader, revision: &Revision) -> Result<RevisionAnswer
         Some(namespace) => reader.totals()?.refused.contains_key(&namespace.space),
         None => false,
     };
-    let (run_state, data_state) = states(reader, pause, behind, refused);
+    let (run_state, data_state) = states(reader, pause, Standing { behind, lagging, refused });
     let retained = registry.generation_of(rule, number).and_then(|g| g.retained);
     let under_way = registry.running().find(|o| o.rule == *rule && o.revision == number);
     Ok(RevisionAnswer {
@@ -230,11 +259,31 @@ pub(super) fn one(reader: &Reader, revision: &Revision) -> Result<RevisionAnswer
         operation: under_way.map(|o| operation::one(reader, o)).transpose()?,
         previews: revision.previews.clone(),
         adopted: revision.adopted.clone(),
+        failure: revision.failure.clone(),
     })
 }
 
 /// What a revision changes, and what history it needs.
 pub(super) fn plan(reader: &Reader, rule: &str, number: u32) -> Result<Plan, ApiError> {
+    Ok(reader.registry.plan(rule, number, histories(reader)?)?)
+}
+
+/// What a file that is perhaps no revision yet changes.
+pub(super) fn plan_of(reader: &Reader, file: Revision) -> Result<FilePlan, ApiError> {
+    let (mut registry, rule) = (Registry::clone(&reader.registry), file.rule.clone());
+    let same = registry.same_revision(&file).map(|r| r.number);
+    let number = same.unwrap_or_else(|| registry.next_revision(&rule));
+    if same.is_none() {
+        registry.revisions.push(Revision { number, ..file });
+    }
+    let plan = registry.plan(&rule, number, histories(reader)?)?;
+    let diff = plan.against.map(|live| registry.diff(&rule, live, number)).transpose()?;
+    let release = same.map(|number| registry.release(&rule, number));
+    Ok(FilePlan { revision: same, release, plan, diff })
+}
+
+/// What each source has given so far.
+fn histories(reader: &Reader) -> Result<Vec<SourceHistory>, ApiError> {
     let mut sources: BTreeMap<&str, u64> = BTreeMap::new();
     for (partition, position) in &reader.positions.partitions {
         *sources.entry(&partition.source).or_default() += position;
@@ -248,7 +297,7 @@ pub(super) fn plan(reader: &Reader, rule: &str, number: u32) -> Result<Plan, Api
         rows: u64::try_from(rows(bytes)).unwrap_or(u64::MAX),
         complete: reader.about.sources.iter().all(|s| s.name != source || s.complete),
     });
-    Ok(reader.registry.plan(rule, number, sources.collect())?)
+    Ok(sources.collect())
 }
 
 /// Whether the sources still hold the history that a revision needs.

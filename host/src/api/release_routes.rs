@@ -1,13 +1,13 @@
-//! Routes on revisions: upload, plan, prepare, preview, activate, roll back, parameters; the audit and operations.
+//! Routes on revisions: plan, prepare, preview, activate, roll back, parameters; the audit and operations.
 //!
-//! Uploads are compiled and checked on a thread of their own, two at once; everything else waits for its commit there.
+//! Whatever waits for its commit does so on a thread of its own.
 
 use super::commands::Commands;
 use super::error::ApiError;
 use super::operation::{self, OperationAnswer, Operations};
 use super::reader::Reader;
-use super::release::{self, AuditPage, PreviewAnswer, Pushed, RevisionAnswer, Revisions};
-use super::request::{JsonBody, Upload};
+use super::release::{self, AuditPage, PreviewAnswer, RevisionAnswer, Revisions};
+use super::request::JsonBody;
 use super::role::{Access, Role};
 use super::route::Route;
 use super::routes::{Answer, Api, Asked, Named, Shared, answer, answer_as, json};
@@ -15,13 +15,12 @@ use super::sampled;
 use super::write::{Write, tagged};
 use crate::pipeline::program::Code;
 use crate::pipeline::rules::stored::stored_rule;
-use crate::pipeline::rules::{Loaded, load, rule_engine};
+use crate::pipeline::rules::{Loaded, rule_engine};
 use crate::registry::Revision;
 use crate::registry::command::{Asker, Bound, Command, Done};
 use crate::registry::diff::Diff;
 use crate::registry::plan::Plan;
-use crate::rule::limits::RULE_FILE_BYTES_MAX;
-use crate::rule::{RuleEngine, RuleFile};
+use crate::rule::RuleEngine;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
@@ -29,8 +28,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::Arc;
 
 /// Lines of the audit in an answer where nothing is said.
 const LINES_DEFAULT: u32 = 100;
@@ -101,13 +98,6 @@ fn reading() -> Vec<Route> {
 
 fn writing() -> Vec<Route> {
     vec![
-        Route::post("/v1/rules/{rule}/revisions", DEPLOYER, push)
-            .named("pushRevision", "Uploads a rule file; nothing that consumers read changes.")
-            .writes()
-            .takes_upload()
-            .json::<Pushed>(200)
-            .json::<Pushed>(201)
-            .refuses(&[TOO_MANY, MANAGED, REFUSED, BUSY, STOPPING]),
         Route::post("/v1/rules/{rule}/revisions/{revision}/prepare", DEPLOYER, prepare)
             .named("prepareRevision", "Reads the history of new aggregates, and evaluates all keys.")
             .writes()
@@ -121,12 +111,12 @@ fn writing() -> Vec<Route> {
             .named("cancelRevision", "Drops what was prepared and never live.")
             .writes()
             .json::<Done>(200)
-            .refuses(&[RULE, REVISION, UNDER_WAY, (409, "not-cancellable"), MANAGED, BUSY, STOPPING]),
+            .refuses(&[RULE, REVISION, UNDER_WAY, (409, "not-cancellable"), BUSY, STOPPING]),
         Route::post("/v1/rules/{rule}/revisions/{revision}/preview", DEPLOYER, preview)
             .named("previewRevision", "Per label and value how many keys would enter, leave and stay.")
             .writes()
             .json::<PreviewAnswer>(200)
-            .refuses(&[RULE, REVISION, NOT_READY, MANAGED, BUSY, STOPPING]),
+            .refuses(&[RULE, REVISION, NOT_READY, BUSY, STOPPING]),
         Route::post("/v1/rules/{rule}/revisions/{revision}/preview/sample", DEPLOYER, sample)
             .named(
                 "sampleRevision",
@@ -135,7 +125,7 @@ fn writing() -> Vec<Route> {
             .writes()
             .takes::<SampleBody>()
             .json::<PreviewAnswer>(200)
-            .refuses(&[RULE, REVISION, NOT_READY, MANAGED, REFUSED, BUSY, STOPPING]),
+            .refuses(&[RULE, REVISION, NOT_READY, REFUSED, BUSY, STOPPING]),
         Route::post("/v1/rules/{rule}/revisions/{revision}/activate", DEPLOYER, activate)
             .named("activateRevision", "Makes a revision live in one commit; never waits.")
             .writes()
@@ -158,6 +148,7 @@ fn writing() -> Vec<Route> {
         Route::post("/v1/rules/{rule}/rollback", DEPLOYER, rollback)
             .named("rollbackRule", "The same switch back to what was live before.")
             .writes()
+            .takes::<RollbackBody>()
             .json::<Done>(200)
             .json::<Done>(202)
             .refuses(&[RULE, UNDER_WAY, PAUSED, (409, "nothing-before"), TAKEN, MANAGED, BUSY, STOPPING]),
@@ -196,7 +187,7 @@ where
 }
 
 /// An answer with another status than 200.
-fn with_status<T: Serialize>(status: StatusCode, answer: &T) -> Answer {
+pub(super) fn with_status<T: Serialize>(status: StatusCode, answer: &T) -> Answer {
     Ok((status, json(answer)?).into_response())
 }
 
@@ -237,46 +228,9 @@ async fn revision(State(api): Shared, path: Named<(String, u32)>) -> Answer {
     of_rule(&api, rule, move |reader, rule| release::one(reader, release::known(reader, rule, number)?)).await
 }
 
-/// 201 for a new revision, 200 for bytes that one has already.
-async fn push(wish: Wish, path: Named<String>, upload: Result<Upload, ApiError>) -> Answer {
-    let (wish, Path(rule), upload) = (wish?, path?, upload?);
-    if upload.bytes.len() > RULE_FILE_BYTES_MAX {
-        return Err(ApiError::TooLarge(format!("a rule file has at most {RULE_FILE_BYTES_MAX} bytes")));
-    }
-    let sent = upload.bytes.clone();
-    wish.once(&sent, move |api, asker| keep(api, asker, rule, upload)).await
-}
-
-async fn keep(api: Arc<Api>, asker: Asker, rule: String, upload: Upload) -> Answer {
-    let done = apart(&api, asker, move |work| {
-        let bytes = upload.bytes.to_vec();
-        let engine = engine(&work.reader)?;
-        let given = inherited(&work.reader, &rule, &bytes);
-        let loaded = load(&engine, &rule, (PathBuf::from("the upload"), bytes.clone()), &given)?;
-        let revision = loaded.revision(&work.asker.by, &work.asker.why);
-        work.submit(Command::Push(Box::new(revision), Arc::new(bytes)), None)
-    })
-    .await?;
-    let reader = api.reader()?;
-    let revision = release::known(&reader, &done.rule, done.revision)?;
-    let found = release::one(&reader, revision)?;
-    let plan = release::plan(&reader, &done.rule, done.revision)?;
-    let status = if done.changed { StatusCode::CREATED } else { StatusCode::OK };
-    let answer = with_status(status, &Pushed { created: done.changed, revision: found, plan });
-    tagged(answer, Some(&done.tag))
-}
-
 /// Compiled code is kept where the next start looks for it.
 pub(super) fn engine(reader: &Reader) -> Result<RuleEngine, ApiError> {
     Ok(rule_engine(Some(&reader.about.dir))?)
-}
-
-/// The live revision's parameters, as far as the new file has them too.
-fn inherited(reader: &Reader, rule: &str, bytes: &[u8]) -> BTreeMap<String, Value> {
-    let live = reader.registry.live(rule).map(|g| g.given.clone()).unwrap_or_default();
-    let Ok(file) = RuleFile::read(bytes) else { return live };
-    let known = |name: &String| file.manifest.params.iter().any(|p| p.name == *name);
-    live.into_iter().filter(|(name, _)| known(name)).collect()
 }
 
 async fn plan(State(api): Shared, path: Named<(String, u32)>) -> Answer {
@@ -424,9 +378,17 @@ async fn activate(
     submitted(wish, &sent, command).await
 }
 
-async fn rollback(wish: Wish, path: Named<String>) -> Answer {
-    let (wish, Path(rule)) = (wish?, path?);
-    submitted(wish, &[], Command::Rollback { rule }).await
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RollbackBody {
+    /// Who hears of changes alone (`deliver = "changes"`) hears of each key too, in place of one summary.
+    #[serde(default)]
+    announce: bool,
+}
+
+async fn rollback(wish: Wish, path: Named<String>, body: Result<JsonBody<RollbackBody>, ApiError>) -> Answer {
+    let (wish, Path(rule), JsonBody(body, sent)) = (wish?, path?, body?);
+    submitted(wish, &sent, Command::Rollback { rule, announce: body.announce }).await
 }
 
 /// Submits a command that needs nothing else; `sent` is the body that it came with.

@@ -21,8 +21,8 @@ use super::request::JsonBody;
 use super::role::{Access, Role};
 use super::route::Route;
 use super::{
-    adopt, exposition, ofrep, openapi, pause_routes, quarantine, release_routes, rules, status, tokens,
-    transitions,
+    adopt, exposition, ofrep, openapi, pause_routes, push_routes, quarantine, release_routes, rules, status,
+    tokens, transitions,
 };
 use crate::config::HttpConfig;
 use crate::pipeline::parts::SharedView;
@@ -134,6 +134,7 @@ pub fn routes() -> Vec<Route> {
     let mut routes = reading();
     routes.extend(adopt::routes());
     routes.extend(release_routes::routes());
+    routes.extend(push_routes::routes());
     routes.extend(pause_routes::routes());
     routes.extend(transitions::routes());
     routes.extend(tokens::routes());

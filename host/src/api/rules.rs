@@ -1,6 +1,7 @@
 //! The rules of the state: what runs, what it is made of, how far it is, and how many carry its labels.
 
 use super::error::ApiError;
+use super::lag;
 use super::reader::Reader;
 use super::release::RunState;
 use crate::clock;
@@ -106,23 +107,27 @@ pub struct LabelAnswer {
 /// # Errors
 /// A registry that contradicts itself.
 pub fn all(reader: &Reader) -> Result<Vec<RuleAnswer>, ApiError> {
-    let totals = reader.totals()?;
+    let (totals, lagging) = (reader.totals()?, !lag::behind(reader).is_empty());
     let mut rules = Vec::new();
     for generation in reader.live() {
         let namespace = reader.registry.namespaces.iter().find(|n| n.space == generation.namespace);
         let namespace = namespace.ok_or(ApiError::Damaged("the namespace of a live rule"))?;
-        rules.push(one(reader, generation, namespace, &totals));
+        rules.push(one(reader, (generation, namespace), &totals, lagging));
     }
     Ok(rules)
 }
 
-fn one(reader: &Reader, generation: &Generation, namespace: &Namespace, totals: &Totals) -> RuleAnswer {
+fn one(
+    reader: &Reader,
+    (generation, namespace): (&Generation, &Namespace),
+    totals: &Totals,
+    lagging: bool,
+) -> RuleAnswer {
     let entity = reader.registry.entities.get(usize::from(namespace.entity));
     let held = |mark| reader.view.count(generation.space, STATUS_INDEX, mark);
     let pause = reader.registry.pauses.get(&generation.rule);
-    let behind = reader.positions.catching_up;
-    let (run_state, data_state) =
-        states(reader, pause, behind, totals.refused.contains_key(&namespace.space));
+    let (behind, refused) = (reader.positions.catching_up, totals.refused.contains_key(&namespace.space));
+    let (run_state, data_state) = states(reader, pause, Standing { behind, lagging, refused });
     RuleAnswer {
         rule: generation.rule.clone(),
         entity: entity.map_or_else(String::new, |e| e.name.clone()),
@@ -154,13 +159,22 @@ fn one(reader: &Reader, generation: &Generation, namespace: &Namespace, totals: 
     }
 }
 
-/// How the host works on a rule, and how good its sums are; `behind` = they lack what the host still reads, `refused` =
-/// the rule refused images.
+/// How a rule stands beside its pauses.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    /// Its sums lack what the host still reads.
+    pub(super) behind: bool,
+    /// The host follows, and more waits than may.
+    pub(super) lagging: bool,
+    /// The rule refused images.
+    pub(super) refused: bool,
+}
+
+/// How the host works on a rule, and how good its sums are.
 pub(super) fn states(
     reader: &Reader,
     pause: Option<&Pause>,
-    behind: bool,
-    refused: bool,
+    Standing { behind, lagging, refused }: Standing,
 ) -> (RunState, DataState) {
     let about = &reader.about;
     let run_state = match pause {
@@ -168,6 +182,7 @@ pub(super) fn states(
         Some(Pause { operation: None, .. }) => RunState::Stopped,
         Some(_) => RunState::CatchingUp,
         None if behind => RunState::CatchingUp,
+        None if lagging => RunState::Lagging,
         None => RunState::Running,
     };
     let data_state = match pause {

@@ -2,6 +2,7 @@
 
 use super::about::SourceAbout;
 use super::error::ApiError;
+use super::lag;
 use super::problem::{self, Problem};
 use super::reader::Reader;
 use super::rebuild::RebuildProgress;
@@ -137,8 +138,7 @@ fn source(reader: &Reader, name: &str, about: Option<&SourceAbout>) -> Source {
     };
     let of_source = reader.positions.partitions.iter().filter(|(p, _)| p.source == name);
     let partition = |(partition, position): &(crate::source::Partition, u64)| {
-        let file = std::fs::metadata(reader.about.folder.join(&partition.name)).ok();
-        let bytes = file.map(|file| file.len());
+        let bytes = lag::size(reader, partition);
         Partition {
             partition: partition.name.clone(),
             position: *position,

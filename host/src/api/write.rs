@@ -19,13 +19,23 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
 
-/// Why something is changed.
+/// Why something is changed, and on whose behalf.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Why {
     /// Why, for the audit.
     #[serde(default)]
     reason: String,
+    /// It brings in what the configuration says, as `retag apply` does: where `registry.manage = "config"`, releases change by
+    /// nothing else. The audit says so.
+    #[serde(default)]
+    apply: bool,
+}
+
+impl Why {
+    pub(super) const fn new(reason: String, apply: bool) -> Self {
+        Self { reason, apply }
+    }
 }
 
 /// A request to change something.
@@ -41,14 +51,20 @@ impl FromRequestParts<Arc<Api>> for Write {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
-        let Query(Why { reason }) = Query::try_from_uri(&parts.uri)?;
-        let caller = parts.extensions.get::<Caller>().cloned().unwrap_or(Caller::Nobody);
-        let asker = Asker { by: caller.who(), why: reason, seen: if_match(&parts.headers) };
-        Ok(Self { api: api.clone(), caller, uri: parts.uri.clone(), headers: parts.headers.clone(), asker })
+        let Query(why) = Query::try_from_uri(&parts.uri)?;
+        Ok(Self::of(parts, api, why))
     }
 }
 
 impl Write {
+    /// What the head of a request says.
+    pub(super) fn of(parts: &Parts, api: &Arc<Api>, Why { reason, apply }: Why) -> Self {
+        let caller = parts.extensions.get::<Caller>().cloned().unwrap_or(Caller::Nobody);
+        let seen = if_match(&parts.headers);
+        let asker = Asker { by: caller.who(), why: reason, seen, applies: apply };
+        Self { api: api.clone(), caller, uri: parts.uri.clone(), headers: parts.headers.clone(), asker }
+    }
+
     /// Does the work, once where the request has a key.
     pub(super) async fn once<F, W>(self, body: &[u8], work: W) -> Answer
     where

@@ -272,6 +272,11 @@ fn refused(problem: &[u8]) -> anyhow::Error {
     }
 }
 
+/// The code of what a host refused.
+pub(super) fn refusal_code(error: &anyhow::Error) -> Option<&str> {
+    error.downcast_ref().map(|refused: &Refused| refused.code.as_str())
+}
+
 /// A path segment with everything encoded that could be read otherwise.
 pub(super) fn segment(text: &str) -> String {
     let mut out = String::new();

@@ -5,12 +5,11 @@ use super::ask::Asker;
 use super::place::PlaceArgs;
 use super::rule::release::{RevisionArg, Session, revisions};
 use super::rule::{build, test};
-use crate::api::operation::Operations;
 use crate::api::release::{PreviewAnswer, Pushed, label_name};
 use crate::clock;
 use crate::registry::command::Done;
 use crate::registry::plan::PlanKind;
-use crate::registry::revision::{OperationState, Release};
+use crate::registry::revision::Release;
 use crate::rule::RuleFile;
 use anyhow::{Context, ensure};
 use std::collections::BTreeMap;
@@ -123,7 +122,7 @@ fn round(args: &Args, session: &Session) -> anyhow::Result<()> {
     let bytes =
         std::fs::read(&built.output).with_context(|| format!("cannot read {}", built.output.display()))?;
     let rule = RuleFile::read(&bytes)?.manifest.name.clone();
-    told(session, &rule)?;
+    session.wait_until_settled(&rule)?;
     let pushed: Pushed = session.post(&revisions(&rule), bytes)?;
     let revision = RevisionArg { rule, revision: pushed.revision.revision };
     let name = format!("{}@{}", revision.rule, revision.revision);
@@ -147,16 +146,6 @@ fn round(args: &Args, session: &Session) -> anyhow::Result<()> {
         done.commit,
         begin.elapsed().as_secs_f64()
     );
-    Ok(())
-}
-
-/// Waits until the last switch of the rule is told.
-fn told(session: &Session, rule: &str) -> anyhow::Result<()> {
-    let all: Operations = session.asker.read("/v1/operations")?;
-    let running = all.operations.iter().filter(|o| o.rule == rule && o.state == OperationState::Running);
-    for operation in running {
-        session.wait(operation.id)?;
-    }
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The command line: what was typed, and a file per command. Exit codes: 0, 1 error, 2 a plan that changes something
 //! (where asked for), 64 usage, 75 not finished (docs/exit-codes.md).
 
+mod apply;
 mod ask;
 mod completions;
 mod config;
@@ -46,6 +47,8 @@ enum Command {
     Quarantine(quarantine::Args),
     /// Test, build, push and activate a rule crate at every save, on a host of this machine.
     Dev(dev::Args),
+    /// Make the host run what the configuration says of rules.
+    Apply(apply::Args),
     /// Look at the configuration.
     Config(config::Args),
     /// Make, list and revoke tokens: who may ask the host over the network.
@@ -90,6 +93,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Quarantine(args) => quarantine::run(&args),
         Command::Dev(args) => dev::run(&args),
+        Command::Apply(args) => apply::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Context(args) => context::run(&args),

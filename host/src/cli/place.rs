@@ -38,6 +38,11 @@ pub(super) struct Remote {
 }
 
 impl PlaceArgs {
+    /// The host at a URL, else that of a configuration, else as where neither is typed.
+    pub(super) fn of(url: Option<String>, config: Option<PathBuf>) -> Self {
+        Self { url, config }
+    }
+
     /// Decides.
     pub(super) fn find(&self) -> anyhow::Result<Place> {
         let environment = |name| std::env::var(name).ok().filter(|text| !text.is_empty());

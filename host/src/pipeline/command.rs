@@ -137,7 +137,8 @@ impl Pipeline {
         if self.commands.is_empty()
             && let Some(command) = self.book.expired(now)
         {
-            let asker = Asker { by: "retag".into(), why: "nothing needs it any more".into(), seen: None };
+            let (by, why) = ("retag".into(), "nothing needs it any more".into());
+            let asker = Asker { by, why, ..Asker::default() };
             self.commands.push(Submitted { command, code: None, asker, reply: None });
         }
         let barrier = |p: &Self| p.is_idle() && p.cycle.tasks.is_empty() && p.book.sweep.is_none();

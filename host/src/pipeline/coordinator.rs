@@ -8,6 +8,7 @@
 use super::assemble::Book;
 use super::command::Commands;
 use super::cycle::{Cycle, Phase};
+use super::drift::Drift;
 use super::failure::Failure;
 use super::forms;
 use super::lane::LaneRun;
@@ -108,7 +109,7 @@ pub struct Pipeline {
     /// The open cycle is too large to be finished before the stop: it is dropped and read again at the next start.
     abandon: bool,
     /// Where the configuration says otherwise than what runs, in words.
-    pub drift: Vec<String>,
+    pub drift: Vec<Drift>,
     /// Revisions that were given up and rules that were paused by the engine since the start, in words.
     pub given_up: Vec<String>,
     /// Rules that the engine itself paused since the start, and why.

@@ -5,6 +5,7 @@
 //! The same namespace id goes on; another one, or a rule new to a state that has read something, needs history and is
 //! refused with the way out. The same namespace with other labels or parameters gets a new label generation.
 
+use super::drift::Drift;
 use super::program::{Code, GenerationRun, LiveRule};
 use super::rows::Positions;
 use super::setup::Options;
@@ -23,7 +24,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+mod detach;
 mod loaded;
+mod managed;
 pub mod stored;
 mod unique;
 
@@ -161,7 +164,7 @@ pub struct Attached {
     /// Rows of the `Meta` table: files that the state does not hold yet.
     pub files: Vec<(Vec<u8>, Vec<u8>)>,
     /// Rules whose configured file or parameters are not those that run: in words.
-    pub drift: Vec<String>,
+    pub drift: Vec<Drift>,
 }
 
 /// Attaches the configured rules.
@@ -178,22 +181,32 @@ pub fn attach(
     let before = registry.clone();
     let mut attached = Attached::new(registry);
     if options.manage == Manage::Config {
-        stored::give_back_all(&mut attached)?;
+        managed::give_back_all(&mut attached)?;
     }
-    detach(rules, options, &mut attached)?;
+    detach::detach(rules, (options, view), &mut attached)?;
     let fresh = positions.partitions.iter().all(|(_, position)| *position == 0);
     for rule in rules {
         if is_taken_over(&attached, &rule.name) {
             continue;
         }
-        let mut live = settle(&mut attached, rule.clone(), fresh)?;
+        let mut live = match settle(&mut attached, rule.clone(), fresh) {
+            Err(RulesError::NeedsHistory { .. })
+                if managed::leave(&mut attached, &rule.name, (options, view))? =>
+            {
+                continue;
+            }
+            settled => settled?,
+        };
         let namespace = attached.registry.namespace_of(live.namespace);
         let engine = rule_engine(options.cache.as_deref())?;
         live.compiled = stored::fed_by(rule, namespace, (&engine, view))?.unwrap_or(live.compiled);
         keep_revision(&mut attached, rule, &live, (view, options.started_us))?;
         attached.rules.push(live);
     }
-    stored::attach(rules, (view, options.cache.as_deref()), &mut attached)?;
+    stored::attach(rules, (view, options), &mut attached)?;
+    if options.manage == Manage::Config {
+        managed::note_all(rules, &mut attached.registry);
+    }
     attached.rules.sort_by(|a, b| (&a.name, a.namespace).cmp(&(&b.name, b.namespace)));
     unique::labels(&attached)?;
     attached.changed = attached.registry != before || !attached.dropped.is_empty();
@@ -295,6 +308,7 @@ impl Loaded {
             },
             previews: Vec::new(),
             adopted: None,
+            failure: String::new(),
         }
     }
 
@@ -516,45 +530,6 @@ fn new_generation(
         retained: None,
     });
     space
-}
-
-/// Drops the rules that were asked to go; refuses where one is missing unasked.
-fn detach(rules: &[Loaded], options: &Options, attached: &mut Attached) -> Result<(), RulesError> {
-    let names: BTreeSet<String> = attached.registry.namespaces.iter().map(|n| n.rule.clone()).collect();
-    for name in names.iter().filter(|name| !rules.iter().any(|r| r.name == **name)) {
-        if !options.remove.contains(name) {
-            if is_taken_over(attached, name) {
-                continue; // it runs from the state; `stored` reports it
-            }
-            return Err(RulesError::Missing { rule: name.clone() });
-        }
-        attached.registry.pauses.remove(name);
-        stored::give_back(attached, name)?;
-        // Its sums go at once; its labels by a sweep, so that everyone is told.
-        let registry = &mut attached.registry;
-        let namespace = registry.namespace(name).map_or(NO_SPACE, |n| n.space);
-        let entity = registry.entity_of(namespace).map_or(0, |(number, _)| number);
-        if let Some(old) = registry.live(name).cloned() {
-            attached.pairs.push(Pair {
-                entity,
-                old,
-                new: Generation::nothing(name, namespace),
-                cause: Cause::Swap,
-                announced: false,
-            });
-        }
-        attached.dropped.push(namespace);
-        registry.namespaces.retain(|n| n.rule != *name);
-    }
-    for name in &options.remove {
-        if rules.iter().any(|r| r.name == *name) {
-            return Err(RulesError::StillConfigured { rule: name.clone() });
-        }
-        if !names.contains(name) {
-            attached.drift.push(format!("--remove {name}: the state has no rule {name}; nothing is dropped"));
-        }
-    }
-    Ok(())
 }
 
 fn drop_rule(registry: &mut Registry, name: &str, dropped: &mut Vec<u32>) {

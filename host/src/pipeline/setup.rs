@@ -5,6 +5,7 @@
 
 use super::assemble::Book;
 use super::coordinator::{Pipeline, Settings};
+use super::drift::Drift;
 use super::failure::Failure;
 use super::forms;
 use super::lane::{Lane, left_lanes};
@@ -256,8 +257,8 @@ pub fn build(inputs: Inputs, options: &Options) -> Result<(Pipeline, Parts, Shar
     if let Some(missing) = book.missing_sink(&view, &options.drop_sinks)? {
         return Err(SetupError::SinkMissing(missing));
     }
-    drift.extend(book.idle_drops(&view, &options.drop_sinks)?);
-    drift.extend(unread_hidden(&program));
+    drift.extend(book.idle_drops(&view, &options.drop_sinks)?.into_iter().map(Drift::from));
+    drift.extend(unread_hidden(&program).into_iter().map(Drift::from));
 
     let shared = SharedView::new(view.clone());
     let mut parts: Parts = Vec::new();

@@ -69,6 +69,8 @@ pub enum Command {
     Rollback {
         /// Rule.
         rule: String,
+        /// Those who hear of changes alone get each key too, and no summary.
+        announce: bool,
     },
     /// Drop a revision's labels that never were live.
     Cancel {
@@ -181,6 +183,8 @@ pub struct Asker {
     pub why: String,
     /// Tags of the rule of which one must be what there is now (`*` = any); none = it may be whatever it is.
     pub seen: Option<Vec<String>>,
+    /// They bring in what the configuration says (`retag apply`).
+    pub applies: bool,
 }
 
 /// What a command did.
@@ -245,7 +249,7 @@ impl Command {
             | Self::Adopt { rule, .. }
             | Self::Keep { rule, .. }
             | Self::Activate { rule, .. }
-            | Self::Rollback { rule }
+            | Self::Rollback { rule, .. }
             | Self::Cancel { rule, .. }
             | Self::Pause { rule, .. }
             | Self::Resume { rule }
@@ -276,6 +280,7 @@ impl Registry {
         }
         let mut after = self.clone();
         let mut effect = after.change(command, facts)?;
+        after.note_decider(command, asker.applies);
         effect.done.tag = after.tag(rule).unwrap_or_default();
         if !effect.done.changed {
             effect.done.commit = facts.view.commit();
@@ -286,7 +291,7 @@ impl Registry {
             time_us: facts.now,
             by: asker.by.clone(),
             why: asker.why.clone(),
-            command: command.name().to_owned(),
+            command: if asker.applies { format!("apply {}", command.name()) } else { command.name().into() },
             rule: rule.to_owned(),
             before: self.summary(rule),
             after: after.summary(rule),
@@ -340,11 +345,11 @@ impl Registry {
                 }
                 self.switch(&new, (None, *announce), facts, &mut effect)?;
             }
-            Command::Rollback { rule } => {
+            Command::Rollback { rule, announce } => {
                 let new = self.before(rule)?;
                 effect.done.revision = new.revision;
                 self.labels_are_free(&new)?;
-                self.switch(&new, (Some(Cause::Rollback), false), facts, &mut effect)?;
+                self.switch(&new, (Some(Cause::Rollback), *announce), facts, &mut effect)?;
             }
             Command::Cancel { rule, revision } => self.cancel(rule, *revision, facts, &mut effect)?,
             Command::Pause { rule, by, why, forced } => {
@@ -361,8 +366,7 @@ impl Registry {
 
     /// Keeps a revision; false when it is there already.
     fn keep(&mut self, revision: &Revision, now: i64, effect: &mut Effect) -> Result<bool, Refusal> {
-        let same = |r: &&Revision| r.file == revision.file && r.params == revision.params;
-        if let Some(found) = self.revisions_of(&revision.rule).filter(same).last() {
+        if let Some(found) = self.same_revision(revision) {
             (effect.done.revision, effect.done.changed) = (found.number, false);
             return Ok(false);
         }

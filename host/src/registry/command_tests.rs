@@ -4,6 +4,8 @@ use super::*;
 
 #[path = "adopt_tests.rs"]
 mod adoptions;
+#[path = "manage_tests.rs"]
+mod managed;
 #[path = "pause_tests.rs"]
 mod pauses;
 #[path = "remove_tests.rs"]
@@ -46,6 +48,7 @@ fn revision(label_id: &str, namespace_id: &str, labels: &[&str]) -> Box<Revision
         report: Default::default(),
         previews: Vec::new(),
         adopted: None,
+        failure: String::new(),
     })
 }
 
@@ -103,6 +106,11 @@ impl World {
 
     /// Asks with tags that were seen.
     fn ask_seen(&mut self, command: Command, seen: Option<&[&str]>) -> Result<Effect, Refusal> {
+        let seen = seen.map(|tags| tags.iter().map(|tag| (*tag).to_owned()).collect());
+        self.ask_as(command, Asker { by: "ann".into(), why: "test".into(), seen, ..Asker::default() })
+    }
+
+    fn ask_as(&mut self, command: Command, asker: Asker) -> Result<Effect, Refusal> {
         self.commit += 1;
         self.now += 1;
         let facts = Facts {
@@ -115,8 +123,7 @@ impl World {
             reached: &self.reached,
             incomplete: &self.incomplete,
         };
-        let seen = seen.map(|tags| tags.iter().map(|tag| (*tag).to_owned()).collect());
-        self.registry.execute(&command, &Asker { by: "ann".into(), why: "test".into(), seen }, &facts)
+        self.registry.execute(&command, &asker, &facts)
     }
 
     fn code(&mut self, command: Command) -> &'static str {
@@ -155,7 +162,7 @@ fn activate(revision: u32) -> Command {
 }
 
 fn rollback() -> Command {
-    Command::Rollback { rule: "payer".into() }
+    Command::Rollback { rule: "payer".into(), announce: false }
 }
 
 #[test]
@@ -205,7 +212,7 @@ fn what_cannot_be_exact_or_is_taken_is_refused_by_name() {
     world.ask(Command::Push(shops, Arc::new(vec![1]))).unwrap();
     assert_eq!(world.code(prepare(3)), "entity-changed");
     assert_eq!(world.code(prepare(9)), "unknown-revision");
-    assert_eq!(world.code(Command::Rollback { rule: "seller".into() }), "unknown-rule");
+    assert_eq!(world.code(Command::Rollback { rule: "seller".into(), announce: false }), "unknown-rule");
     let mut other = world.registry.live("payer").unwrap().clone();
     (other.rule, other.space) = ("buyer".into(), 90);
     other.labels = vec![LabelNames { name: "b".into(), values: Vec::new() }];
@@ -244,7 +251,7 @@ fn a_rule_that_is_new_to_the_state_reads_its_history_and_goes_live_from_nothing(
     assert!(namespace.filling && namespace.fence == [7, 0]);
     assert_eq!(world.registry.entities[1].name, "shop");
     assert_eq!(world.code(activate_buyer()), "not-ready");
-    assert_eq!(world.code(Command::Rollback { rule: "buyer".into() }), "nothing-before");
+    assert_eq!(world.code(Command::Rollback { rule: "buyer".into(), announce: false }), "nothing-before");
     world.registry.filled(namespace.space);
     world.registry.end_operation(begun.unwrap(), OperationState::Done, (0, 0));
     let prepared = world.registry.generation_of("buyer", 1).unwrap().space;
@@ -256,7 +263,7 @@ fn a_rule_that_is_new_to_the_state_reads_its_history_and_goes_live_from_nothing(
     assert_eq!((told.old, told.new, told.cause), (NO_SPACE, prepared, Cause::Backfill));
     assert_eq!(done.switched.unwrap().cause, Cause::Backfill);
     assert_eq!(world.registry.release("buyer", 1), Release::Live);
-    assert_eq!(world.code(Command::Rollback { rule: "buyer".into() }), "nothing-before");
+    assert_eq!(world.code(Command::Rollback { rule: "buyer".into(), announce: false }), "nothing-before");
 }
 
 #[test]
@@ -316,7 +323,7 @@ fn new_aggregates_get_a_namespace_from_the_fence_on_that_goes_with_its_last_labe
     assert!(world.ask(give_up(space)).unwrap().done.changed);
     let last = world.registry.operations.last().unwrap();
     assert_eq!((last.state, last.failure.as_str()), (OperationState::Failed, "no such column"));
-    assert_eq!((spaces(&world), world.releases()), (vec![1], vec![Live, Checked]));
+    assert_eq!((spaces(&world), world.releases()), (vec![1], vec![Live, Release::Failed]));
     // Filled, swept, live; the one before stays until its grace is over.
     world.ask(prepare(2)).unwrap();
     let space = spaces(&world)[1];
@@ -466,13 +473,13 @@ fn a_command_on_a_rule_that_has_changed_since_it_was_seen_is_refused() {
     world.finish();
     assert_eq!(world.registry.tag("payer").unwrap(), prepared, "how far a prepare is does not count");
     let mut seen = vec![first, second, prepared];
-    for command in [activate(2), Command::Rollback { rule: "payer".into() }] {
+    for command in [activate(2), Command::Rollback { rule: "payer".into(), announce: false }] {
         seen.push(world.ask(command).unwrap().done.tag);
         world.finish();
     }
     seen.sort();
     seen.dedup();
     assert_eq!(seen.len(), 5, "the way back is another change");
-    let unknown = Command::Rollback { rule: "buyer".into() };
+    let unknown = Command::Rollback { rule: "buyer".into(), announce: false };
     assert_eq!(world.ask_seen(unknown, Some(&["*"])).unwrap_err().kind().1, "changed");
 }

@@ -71,9 +71,26 @@ impl Registry {
             manifest: of(&others),
             aggregates: of(&|r| named(&r.manifest.aggregates, |a| &a.name)),
             labels: of(&|r| named(&r.manifest.labels, |l| &l.name)),
-            params: of(&|r| r.params.clone()),
+            params: params(old, new),
         })
     }
+}
+
+/// Values that differ, as they were written; where none was given, the default.
+fn params(old: &Revision, new: &Revision) -> Vec<Changed> {
+    let written = |revision: &Revision, name: &str, compared: Value| {
+        let declared = revision.manifest.params.iter().find(|p| p.name == name).map(|p| &p.default);
+        match revision.given.get(name).or(declared) {
+            Some(value) if !compared.is_null() => value.clone(),
+            _ => compared,
+        }
+    };
+    let of = |Changed { name, before, after }: Changed| Changed {
+        before: written(old, &name, before),
+        after: written(new, &name, after),
+        name,
+    };
+    changed(&old.params, &new.params).into_iter().map(of).collect()
 }
 
 fn named<T: Serialize>(all: &[T], name: impl Fn(&T) -> &String) -> BTreeMap<String, Value> {

@@ -10,6 +10,7 @@ pub mod diff;
 pub mod key;
 pub mod pause;
 pub mod plan;
+mod manage;
 mod prepare;
 pub mod preview;
 mod refusal;
@@ -193,6 +194,10 @@ pub struct Registry {
     /// Rules that commands have taken over: their configured files are compared, no longer applied.
     #[serde(default)]
     pub taken_over: BTreeSet<String>,
+    /// Rules that `manage = "config"` takes as they are, although commands decided on them: the commands were those of
+    /// `retag apply`, or people let a rule stand still that ran as configured.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub applied: BTreeSet<String>,
     /// Rules that stand still, or catch up with what they missed.
     #[serde(default)]
     pub pauses: BTreeMap<String, Pause>,

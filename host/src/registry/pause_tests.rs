@@ -103,7 +103,7 @@ fn what_the_host_pauses_waits_for_nothing() {
     let (filling, sweeping) = (world.registry.namespaces[1].space, world.registry.generations[1].space);
     let effect = world.ask(pause(true)).unwrap();
     assert_eq!(effect.dropped, [sweeping, filling]);
-    assert_eq!(world.releases(), [Release::Live, Release::Checked]);
+    assert_eq!(world.releases(), [Release::Paused, Release::Failed]);
     assert!(world.registry.is_stopped("payer") && world.registry.running().next().is_none());
     assert_eq!(world.registry.operations[0].failure, "ddl: shop.orders");
 }

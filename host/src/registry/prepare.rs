@@ -72,6 +72,7 @@ impl Registry {
         generation.space = space;
         self.generations.push(generation);
         self.taken_over.insert(rule.to_owned());
+        self.note_failure(rule, number, "");
         effect.done.operation = Some(self.begin(OperationKind::Prepare, (live, space), Cause::Swap, facts));
         Ok(())
     }
@@ -150,7 +151,7 @@ impl Registry {
 
     /// Gives up what is prepared for generation `new`.
     pub(super) fn fail_prepare(&mut self, new: u32, why: &str, facts: &Facts<'_>, effect: &mut Effect) {
-        let namespace = self.generation(new).map(|g| g.namespace);
+        let of = self.generation(new).map(|g| (g.namespace, g.rule.clone(), g.revision));
         self.end_prepares(new, OperationState::Failed, facts, effect);
         for operation in self.operations.iter_mut().filter(|o| o.new == new) {
             if operation.state == OperationState::Failed && operation.failure.is_empty() {
@@ -160,8 +161,17 @@ impl Registry {
         self.generations.retain(|g| g.space != new);
         effect.dropped.push(new);
         effect.done.operation = None;
-        if let Some(namespace) = namespace {
+        if let Some((namespace, rule, revision)) = of {
+            self.note_failure(&rule, revision, why);
             self.drop_unused(namespace, effect);
+        }
+    }
+
+    /// Why what was prepared for a revision was given up; empty = it is prepared anew.
+    fn note_failure(&mut self, rule: &str, number: u32, why: &str) {
+        let of = |r: &&mut Revision| r.rule == rule && r.number == number;
+        if let Some(revision) = self.revisions.iter_mut().find(of) {
+            why.clone_into(&mut revision.failure);
         }
     }
 
@@ -246,6 +256,7 @@ impl Registry {
             }
             if generation.state != GenerationState::Retained {
                 self.generations.retain(|g| g.space != generation.space);
+                self.note_failure(&generation.rule, generation.revision, why);
                 effect.done.revision = generation.revision;
                 effect.dropped.push(generation.space);
                 self.drop_unused(space, effect);

@@ -170,8 +170,8 @@ pub enum Refusal {
         what: &'static str,
     },
     /// The configuration decides which rules run.
-    #[error("[registry] manage = \"config\": the configuration decides which rules run")]
-    ManagedByConfig,
+    #[error("[registry] manage = \"config\": the configuration decides which rules run, so `{0}` is refused")]
+    ManagedByConfig(&'static str),
     /// As many commands wait as may.
     #[error("{0} commands wait already")]
     Full(usize),
@@ -209,7 +209,7 @@ impl Refusal {
             Self::UnknownPreview { .. } => (404, "unknown-preview", "Unknown preview"),
             Self::Moved { .. } => (409, "preview-moved", "The preview does not hold any more"),
             Self::TooMany { .. } => (409, "too-many-revisions", "Too many"),
-            Self::ManagedByConfig => (409, "managed-by-config", "Managed by the configuration"),
+            Self::ManagedByConfig(_) => (409, "managed-by-config", "Managed by the configuration"),
             Self::Full(_) => (503, "busy", "Busy"),
             Self::Stopping => (503, "stopping", "Stopping"),
             Self::State(_) => (500, "state", "The state cannot be read"),
@@ -256,8 +256,9 @@ impl Refusal {
             Self::TooMany { .. } => {
                 "cancel a prepared revision that is not wanted: `retag rule cancel RULE@N`"
             }
-            Self::ManagedByConfig => {
-                "change the file that [rules.RULE] names and restart, or manage = \"state\""
+            Self::ManagedByConfig(_) => {
+                "change [rules.RULE] or the file that it names, then `retag apply`; the way back is the same with what \
+                 was configured before"
             }
             Self::Full(_) => "ask again when they are done",
             Self::Stopping => "ask again when it runs, or of the stopped directory",

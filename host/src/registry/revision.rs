@@ -58,6 +58,9 @@ pub struct Revision {
     /// It labels by sums that another file's `map` counts.
     #[serde(default)]
     pub adopted: Option<Adopted>,
+    /// Why its last preparation was given up; empty = it was not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub failure: String,
 }
 
 /// What the check of a file found.
@@ -85,10 +88,14 @@ pub enum Release {
     Ready,
     /// Its labels are the rule's.
     Live,
+    /// The same, and the rule stands still: its labels are those of the pause.
+    Paused,
     /// It was live, and is kept up to date for a way back.
     Retained,
     /// It was live once.
     Retired,
+    /// What was prepared for it was given up; it goes on as one that only came.
+    Failed,
 }
 
 /// What a preview says of one label, or of one value of it.
@@ -329,6 +336,12 @@ impl Registry {
         self.revisions.iter().filter(move |r| r.rule == rule)
     }
 
+    /// The last revision of the same rule with the same file and parameters.
+    #[must_use]
+    pub fn same_revision(&self, new: &Revision) -> Option<&Revision> {
+        self.revisions_of(&new.rule).filter(|r| r.file == new.file && r.params == new.params).last()
+    }
+
     /// The label generation of a revision that is kept up to date, or will be.
     #[must_use]
     pub fn generation_of(&self, rule: &str, number: u32) -> Option<&Generation> {
@@ -340,15 +353,19 @@ impl Registry {
     #[must_use]
     pub fn release(&self, rule: &str, number: u32) -> Release {
         let found = self.generations.iter().rev().find(|g| g.rule == rule && g.revision == number);
+        let is_live = |g: &Generation| self.live.get(rule) == Some(&g.space);
+        let has_failed = || self.revision(rule, number).is_some_and(|r| !r.failure.is_empty());
         match found {
+            Some(g) if is_live(g) && self.is_stopped(rule) => Release::Paused,
+            Some(g) if is_live(g) => Release::Live,
+            Some(Generation { state: GenerationState::Filling | GenerationState::Sweeping, .. }) => {
+                Release::Preparing
+            }
+            Some(Generation { state: GenerationState::Ready, .. }) => Release::Ready,
+            Some(Generation { state: GenerationState::Retained, .. }) => Release::Retained,
+            _ if has_failed() => Release::Failed,
+            Some(_) => Release::Retired,
             None => Release::Checked,
-            Some(g) if self.live.get(rule) == Some(&g.space) => Release::Live,
-            Some(g) => match g.state {
-                GenerationState::Filling | GenerationState::Sweeping => Release::Preparing,
-                GenerationState::Ready => Release::Ready,
-                GenerationState::Retained => Release::Retained,
-                GenerationState::Retiring | GenerationState::Retired => Release::Retired,
-            },
         }
     }
 

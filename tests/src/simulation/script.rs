@@ -156,7 +156,7 @@ impl Script {
                     None,
                 )
             }
-            8 => (Command::Rollback { rule }, None),
+            8 => (Command::Rollback { rule, announce: false }, None),
             10 => {
                 let forced = random.below(4) == 0;
                 (Command::Pause { rule, by: "script".into(), why: String::new(), forced }, None)

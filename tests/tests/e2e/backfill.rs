@@ -257,7 +257,9 @@ fn what_a_prepared_revision_cannot_take_gives_it_up_and_nothing_else() {
     rule(&folder, &["push", "next.wasm"]);
     refused(&folder, &["prepare", "payer@2"], &["given up", "rule-does-not-fit", "shop.orders"]);
     assert_eq!(last_operation(&folder)["state"], "failed");
-    assert!(rule(&folder, &["ls", "payer"]).contains("payer@2   checked"));
+    assert!(rule(&folder, &["ls", "payer"]).contains("payer@2   failed"));
+    let shown = rule(&folder, &["show", "payer@2"]);
+    assert!(shown.contains("given up") && shown.contains("rule-does-not-fit"), "{shown}");
     // A table with a message that cannot be applied exactly, which the live revision does not read.
     folder.write(
         "next.wasm",
@@ -286,6 +288,9 @@ fn what_a_prepared_revision_cannot_take_gives_it_up_and_nothing_else() {
     refused(&folder, &["activate", "payer@4"], &["not-ready"]);
     let history = rule(&folder, &["history", "payer"]);
     assert!(history.contains("give up") && history.contains("shop.gifts"), "{history}");
+    let given_up = json(&folder, &["show", "payer@4"]);
+    assert_eq!(given_up["release"], "failed");
+    assert!(given_up["failure"].as_str().is_some_and(|why| why.contains("update-without-old")), "{given_up}");
     host.signal("INT");
     let said = host.wait().assert_ok().err;
     assert!(said.contains("payer@2 was given up: rule-does-not-fit") && said.contains("payer@4"), "{said}");

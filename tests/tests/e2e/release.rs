@@ -113,6 +113,10 @@ fn a_pushed_file_runs_from_the_state_when_the_configured_one_is_gone() {
     assert!(back["labels"][0]["before"].is_null() && back["labels"][0]["after"].is_object());
     assert_eq!((&back["aggregates"], &back["params"]), (&serde_json::json!([]), &serde_json::json!([])));
     assert!(rule(&folder, &["diff", "payer@2", "payer@2"]).contains("they label alike"));
+    rule(&folder, &["params", "set", "payer", "big_spender_min=3000.00"]);
+    let diff = rule(&folder, &["diff", "payer@1", "payer@3"]);
+    assert!(diff.contains("  ~ parameter big_spender_min: \"5000.00\" -> \"3000.00\""), "{diff}");
+    rule(&folder, &["cancel", "payer@3"]);
     refused(&folder, &["diff", "payer@1", "payer@9"], &["unknown-revision"]);
     refused(&folder, &["diff", "payer@1", "buyer@2"], &["two rules"]);
     let same = folder.retag(&["rule", "plan", "payer@1", "--detailed-exitcode"]).assert_ok();
@@ -235,14 +239,19 @@ fn an_announced_switch_tells_such_a_sink_each_key() {
     rule(&folder, &["params", "set", "payer", "big_spender_min=3000.00"]);
     rule(&folder, &["activate", "payer@2", "--announce"]);
     host.until("the key", || (folder.read("labels.ndjson").lines().count() == 1).then_some(()));
-    let message: Value = serde_json::from_str(folder.read("labels.ndjson").trim()).expect("JSON");
-    let got =
-        ["key", "label", "op", "cause"].map(|name| message[name].as_str().unwrap_or_default().to_owned());
-    assert_eq!(got, ["1", "big_spender", "set", "params"]);
+    let last = || {
+        let text = folder.read("labels.ndjson");
+        let message: Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
+        ["key", "label", "op", "cause"].map(|name| message[name].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(last(), ["1", "big_spender", "set", "params"]);
+    rule(&folder, &["rollback", "payer", "--announce"]);
+    host.until("the way back", || (folder.read("labels.ndjson").lines().count() == 2).then_some(()));
+    assert_eq!(last(), ["1", "big_spender", "unset", "rollback"]);
     host.signal("INT");
     host.wait().assert_ok();
     folder.run().assert_ok();
-    assert_eq!(folder.read("labels.ndjson").lines().count(), 1);
+    assert_eq!(folder.read("labels.ndjson").lines().count(), 2);
 }
 
 #[test]

@@ -83,8 +83,8 @@ pub struct ShowArgs {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Revisions {
-    revisions: Vec<RevisionAnswer>,
+pub(in crate::cli) struct Revisions {
+    pub(in crate::cli) revisions: Vec<RevisionAnswer>,
 }
 
 #[derive(Deserialize)]
@@ -168,7 +168,7 @@ pub fn diff(args: &DiffArgs) -> anyhow::Result<()> {
     out.flush()
 }
 
-fn changed(what: &str, of: &Changed) -> String {
+pub(in crate::cli) fn changed(what: &str, of: &Changed) -> String {
     let name = &of.name;
     match (&of.before, &of.after) {
         (Value::Null, after) => format!("  + {what} {name}: {after}"),
@@ -177,7 +177,7 @@ fn changed(what: &str, of: &Changed) -> String {
     }
 }
 
-fn differences(what: &str, of: &Difference, out: &mut Out) -> anyhow::Result<()> {
+pub(in crate::cli) fn differences(what: &str, of: &Difference, out: &mut Out) -> anyhow::Result<()> {
     for (sign, names) in [("+", &of.added), ("~", &of.changed), ("-", &of.removed)] {
         for name in names {
             out.line(&format!("  {sign} {what} {name}"))?;
@@ -381,6 +381,9 @@ pub fn show(args: &ShowArgs) -> anyhow::Result<()> {
             row("fuel a row", found.report.fuel_per_row.to_string());
             if let Some(until) = &found.retained_until {
                 row("kept until", until.clone());
+            }
+            if !found.failure.is_empty() {
+                row("given up", found.failure.clone());
             }
             if let Some(o) = &found.operation {
                 row("operation", format!("{}: {}", o.id, o.words()));

@@ -2,7 +2,7 @@
 //! stream goes on meanwhile; on a stopped directory the next start does the work.
 
 use super::look::revision_line;
-use crate::api::operation::OperationAnswer;
+use crate::api::operation::{OperationAnswer, Operations};
 use crate::api::release::Pushed;
 use crate::cli::ask::{Asker, segment};
 use crate::cli::place::PlaceArgs;
@@ -128,6 +128,9 @@ pub struct ActivateArgs {
 pub struct RollbackArgs {
     /// Rule.
     rule: String,
+    /// Tell each key also to sinks with `deliver = "changes"`, which otherwise hear one summary: think of who gets mail.
+    #[arg(long)]
+    announce: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -179,19 +182,26 @@ fn assignment(text: &str) -> Result<(String, Value), String> {
 /// A connection, and how to print what comes back.
 pub(in crate::cli) struct Session {
     pub(in crate::cli) asker: Asker,
-    form: Form,
+    pub(in crate::cli) form: Form,
     reason: String,
+    /// It brings in what the configuration says.
+    applies: bool,
 }
 
 impl Session {
     pub(super) fn open(common: &Common) -> anyhow::Result<Self> {
         let asker = Asker::open(&common.place)?;
-        Ok(Self { asker, form: common.output, reason: common.reason.clone() })
+        Ok(Self { asker, form: common.output, reason: common.reason.clone(), applies: false })
     }
 
     /// A session for people, with a reason for the audit.
     pub(in crate::cli) fn of(asker: Asker, reason: &str) -> Self {
-        Self { asker, form: Form::Table, reason: reason.to_owned() }
+        Self { asker, form: Form::Table, reason: reason.to_owned(), applies: false }
+    }
+
+    /// A session of `retag apply`.
+    pub(in crate::cli) fn applying(asker: Asker, form: Form, reason: &str) -> Self {
+        Self { asker, form, reason: reason.to_owned(), applies: true }
     }
 
     pub(in crate::cli) fn post<T: serde::de::DeserializeOwned>(
@@ -199,12 +209,21 @@ impl Session {
         path: &str,
         body: Vec<u8>,
     ) -> anyhow::Result<T> {
-        let reason =
-            if self.reason.is_empty() { String::new() } else { format!("?reason={}", segment(&self.reason)) };
-        self.asker.post(&format!("{path}{reason}"), body)
+        let mut path = path.to_owned();
+        let mut say = |what: String| {
+            path.push(if path.contains('?') { '&' } else { '?' });
+            path.push_str(&what);
+        };
+        if !self.reason.is_empty() {
+            say(format!("reason={}", segment(&self.reason)));
+        }
+        if self.applies {
+            say("apply=true".to_owned());
+        }
+        self.asker.post(&path, body)
     }
 
-    pub(super) fn print<T: Serialize>(&self, answer: &T, lines: &[String]) -> anyhow::Result<()> {
+    pub(in crate::cli) fn print<T: Serialize>(&self, answer: &T, lines: &[String]) -> anyhow::Result<()> {
         let mut out = Out::new();
         match self.form {
             Form::Table => lines.iter().try_for_each(|line| out.line(line))?,
@@ -247,6 +266,18 @@ impl Session {
             OperationState::Failed => bail!("{name} was given up: {}", operation.failure),
             _ => Ok(operation),
         }
+    }
+}
+
+impl Session {
+    /// Waits until nothing is under way for a rule: the telling of its last switch, say.
+    pub(in crate::cli) fn wait_until_settled(&self, rule: &str) -> anyhow::Result<()> {
+        let all: Operations = self.asker.read("/v1/operations")?;
+        let of_rule = all.operations.iter().filter(|o| o.rule == rule);
+        for operation in of_rule.filter(|o| o.state == OperationState::Running) {
+            self.wait(operation.id)?;
+        }
+        Ok(())
     }
 }
 
@@ -343,7 +374,8 @@ fn switched(session: &Session, done: &Done, has_way_back: bool) -> anyhow::Resul
 /// It is refused.
 pub fn rollback(args: &RollbackArgs) -> anyhow::Result<()> {
     let session = Session::open(&args.common)?;
-    let done: Done = session.post(&format!("/v1/rules/{}/rollback", segment(&args.rule)), Vec::new())?;
+    let body = serde_json::to_vec(&json!({ "announce": args.announce }))?;
+    let done: Done = session.post(&format!("/v1/rules/{}/rollback", segment(&args.rule)), body)?;
     switched(&session, &done, true)
 }
 

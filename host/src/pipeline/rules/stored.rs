@@ -1,7 +1,10 @@
 //! Rules that commands have taken over: they run from the files in the state, whatever the configuration names.
 
 use super::{Attached, Loaded, RulesError, canonical, is_taken_over, load, rule_engine};
+use crate::config::Manage;
+use crate::pipeline::drift::Drift;
 use crate::pipeline::program::{GenerationRun, LiveRule};
+use crate::pipeline::setup::Options;
 use crate::registry::revision::{OperationKind, OperationState, file_key};
 use crate::registry::{Generation, GenerationState, Namespace};
 use crate::rule::{CompiledRule, Limits, RuleEngine, RuleFile};
@@ -9,33 +12,36 @@ use crate::state::{Table, View};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Attaches the rules that commands have taken over, and notes where the configuration says otherwise.
 pub(super) fn attach(
     configured: &[Loaded],
-    (view, cache): (&View, Option<&Path>),
+    (view, options): (&View, &Options),
     attached: &mut Attached,
 ) -> Result<(), RulesError> {
     let names: Vec<String> = attached.registry.taken_over.iter().cloned().collect();
     if names.is_empty() {
         return Ok(());
     }
-    let engine = rule_engine(cache)?;
+    let engine = rule_engine(options.cache.as_deref())?;
     for name in names {
         let runs = |g: &Generation| g.rule == name && g.state.is_kept();
         if !attached.registry.generations.iter().any(runs) {
             if configured.iter().any(|c| c.name == name) {
-                attached.drift.push(format!(
-                    "rule {name} is in the configuration but was removed by a command; take it out there, or read it \
-                     again with --rebuild {name}"
-                ));
+                let way = match options.manage {
+                    Manage::State => format!("take it out there, or read it again with --rebuild {name}"),
+                    Manage::Config => "`retag apply` brings it in again".to_owned(),
+                };
+                let was = "is in the configuration but was removed by a command";
+                let text = format!("rule {name} {was}; {way}");
+                attached.drift.push(Drift::of_rule(&attached.registry, &name, text));
             }
             continue;
         }
         restore(&engine, view, &name, attached)?;
-        drift(configured.iter().find(|c| c.name == name), &name, attached);
+        drift(configured.iter().find(|c| c.name == name), (&name, options.manage), attached);
     }
     Ok(())
 }
@@ -133,7 +139,7 @@ pub fn stored_rule(
 }
 
 /// Says where the configuration and what runs differ.
-fn drift(configured: Option<&Loaded>, name: &str, attached: &mut Attached) {
+fn drift(configured: Option<&Loaded>, (name, manage): (&str, Manage), attached: &mut Attached) {
     let Some(live) = attached.registry.live(name) else { return };
     let revision = live.revision;
     let what = match configured {
@@ -149,13 +155,12 @@ fn drift(configured: Option<&Loaded>, name: &str, attached: &mut Attached) {
         }
         Some(_) => return,
     };
-    attached.drift.push(format!("rule {name} {what}; {name}@{revision} runs, since commands decide on it"));
-}
-
-/// Gives every rule back to the configuration.
-pub(super) fn give_back_all(attached: &mut Attached) -> Result<(), RulesError> {
-    let names: Vec<String> = attached.registry.taken_over.iter().cloned().collect();
-    names.iter().try_for_each(|name| give_back(attached, name))
+    let until = match manage {
+        Manage::State => "since commands decide on it",
+        Manage::Config => "until `retag apply` brings in what is configured",
+    };
+    let text = format!("rule {name} {what}; {name}@{revision} runs, {until}");
+    attached.drift.push(Drift::of_rule(&attached.registry, name, text));
 }
 
 /// Gives a rule back to the configuration: of its label generations only the live one stays.
@@ -190,5 +195,6 @@ pub fn give_back(attached: &mut Attached, rule: &str) -> Result<(), RulesError> 
     attached.dropped.extend(registry.namespaces.iter().filter(|n| other(n)).map(|n| n.space));
     registry.namespaces.retain(|n| !other(n));
     registry.taken_over.remove(rule);
+    registry.applied.remove(rule);
     Ok(())
 }

@@ -1,0 +1,56 @@
+//! `[registry] manage = "config"`: the configuration decides which rules run.
+//!
+//! A start brings in what needs no history, as it does for rules that no command has changed. What `retag apply` brought in stays
+//! as it is, with its ways back and what it has under way; a configuration that has gone on since is reported until the
+//! next `retag apply`. So such a host comes up whatever the configuration asks for: the log is read while it runs.
+
+use super::{Attached, Loaded, RulesError, stored};
+use crate::config::Manage;
+use crate::pipeline::drift::Drift;
+use crate::pipeline::setup::Options;
+use crate::registry::Registry;
+use crate::registry::revision::file_key;
+use crate::state::{Table, View};
+
+/// Gives the rules back to the configuration that others than `retag apply` decided on.
+pub(super) fn give_back_all(attached: &mut Attached) -> Result<(), RulesError> {
+    let registry = &attached.registry;
+    let names: Vec<String> = registry.taken_over.difference(&registry.applied).cloned().collect();
+    names.iter().try_for_each(|name| stored::give_back(attached, name))
+}
+
+/// Leaves to `retag apply` what a start cannot do for a rule: read its history, or take it out. Until then it runs from the
+/// state, or not yet. False = it is not to be left: nobody applies to a job that ends with its files, or the state does
+/// not hold the rule's file.
+pub(super) fn leave(
+    attached: &mut Attached,
+    rule: &str,
+    (options, view): (&Options, &View),
+) -> Result<bool, RulesError> {
+    if options.manage != Manage::Config || options.until_end {
+        return Ok(false);
+    }
+    let registry = &mut attached.registry;
+    let Some(live) = registry.live(rule) else {
+        if registry.namespace(rule).is_some() {
+            return Ok(false);
+        }
+        let what = "is new in the configuration, and its history is still to be read";
+        let text = format!("rule {rule} {what}: `retag apply` brings it in");
+        attached.drift.push(Drift::of_rule(registry, rule, text));
+        return Ok(true);
+    };
+    if live.file.is_empty() || view.row(Table::Meta, &file_key(&live.file))?.is_none() {
+        return Ok(false);
+    }
+    registry.taken_over.insert(rule.to_owned());
+    registry.applied.insert(rule.to_owned());
+    Ok(true)
+}
+
+/// Notes that the configured rules run as the configuration has it: what people may still do is let one stand still.
+pub(super) fn note_all(configured: &[Loaded], registry: &mut Registry) {
+    let live = configured.iter().map(|rule| &rule.name).filter(|name| registry.live.contains_key(*name));
+    let live: Vec<String> = live.cloned().collect();
+    registry.applied.extend(live);
+}
