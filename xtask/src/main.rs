@@ -1,4 +1,4 @@
-//! The chores: `cargo xtask test|ci|tidy|api|demo|bench|mutants|fuzz`. Plain Rust, so that a fresh machine needs nothing else.
+//! The chores: `cargo xtask test|ci|servers|tidy|api|demo|bench|mutants|fuzz`. Plain Rust, so that a fresh machine needs nothing else.
 #![allow(clippy::print_stdout)] // a command-line program
 
 mod api;
@@ -11,6 +11,7 @@ mod mutants;
 mod process;
 mod proof;
 mod ready;
+mod servers;
 mod test;
 mod tidy;
 
@@ -23,6 +24,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   test             sets up what the tests need and runs all of them
   ci               format, clippy, tidy, docs, then `test`; what .ci/run calls
   api              a real host under schemathesis and an OpenFeature provider (Python from 3.10)
+  servers install|check [NAME…]
+                   the real servers that tests use: kafka, mariadb, maxwell, redis; all of them without a name
   tidy             house rules that no compiler knows: file docs, sizes, import direction
   demo [FILE…]     makes a stream of changes (or takes your Maxwell files), runs the host, checks the result
   bench [--events N] [--users N] [--runs N] [--seed N] [--bar RATIO]
@@ -52,6 +55,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
     match command.as_str() {
         "test" => test::run(),
         "ci" => ci::run(),
+        "servers" => servers::run(rest),
         "tidy" => tidy::run(),
         "api" => api::run(),
         "demo" => demo::run(rest),

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 
 use crate::process::{cargo, watch};
-use crate::ready;
+use crate::{ready, servers};
 
 /// What ran, by kind, as read from the test harness' own lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,8 +43,10 @@ impl Tally {
         } else if line.starts_with("Doc-tests ") {
             self.kind = Kind::Doc;
         } else if let Some(test) = line.strip_prefix("test ") {
-            if let Some((name, reason)) = test.split_once(" ... ignored, ") {
-                self.skipped.push(format!("{name} ({reason})"));
+            // The second form is that of tests which only see at run time that a server is not there.
+            let at_run_time = test.strip_suffix(')').and_then(|test| test.split_once(" ... ignored ("));
+            if let Some((name, reason)) = test.split_once(" ... ignored, ").or(at_run_time) {
+                self.skipped.push(format!("{} ({reason})", name.trim_end()));
             } else if let Some(name) = test.strip_suffix(" ... ignored") {
                 self.unexplained.push(name.to_owned());
             }
@@ -70,6 +72,7 @@ impl Tally {
 pub(crate) fn run() -> Result<()> {
     ready::wasm_target()?;
     ready::rules(false)?;
+    servers::ready();
     let mut tally = Tally::default();
     let green = watch(&mut cargo(["test", "--workspace", "--no-fail-fast"]), true, |line| tally.line(line))?;
     println!(
@@ -132,6 +135,7 @@ mod tests {
             test a::b ... ok\n\
             test a::c ... ignored\n\
             test a::d ... ignored, needs a server\n\
+            test a::e  ... ignored (kafka is not installed (no Java))\n\
             test result: ok. 3 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.1s\n\
                  Running tests/e2e.rs (target/debug/deps/b)\n\
             test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1s\n\
@@ -139,7 +143,7 @@ mod tests {
             test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1s";
         lines.lines().for_each(|line| tally.line(line));
         assert_eq!((tally.unit, tally.integration, tally.doc, tally.failed), (3, 2, 1, 1));
-        assert_eq!(tally.skipped, ["a::d (needs a server)"]);
+        assert_eq!(tally.skipped, ["a::d (needs a server)", "a::e (kafka is not installed (no Java))"]);
         assert_eq!(tally.unexplained, ["a::c"]);
     }
 }
