@@ -1,7 +1,7 @@
 //! What the tests, the demo and the bench share: a generator of change streams and a model that recomputes them.
 //!
 //! Neither knows the host's code: `shop` only prints Maxwell messages, `model` only reads them. `proof` holds the real binary
-//! against both while everything flows.
+//! against both while everything flows. `trial` is the harness of tests that need real servers.
 #![allow(
     clippy::print_stdout, // the proofs print their tables
     clippy::unwrap_used,
@@ -17,3 +17,4 @@ pub mod proof;
 pub mod rule_file;
 pub mod shop;
 pub mod simulation;
+pub mod trial;
