@@ -78,7 +78,7 @@ pub enum ApiError {
     #[error(transparent)]
     Refused(Box<Refusal>),
     /// A file that is no rule, or one that this host refuses.
-    #[error(transparent)]
+    #[error("{}", of_file(.0))]
     Rule(#[from] RulesError),
     /// Transitions that are not kept.
     #[error("transitions behind commit {after} are not all kept; they are behind commit {oldest}")]
@@ -261,7 +261,7 @@ impl ApiError {
             Self::UnknownEntity { .. } => "use an entity of a running rule; `retag status` lists the rules",
             Self::BadKey { .. } => "write the key as the rule's key column has it, e.g. user/42",
             Self::UnknownLabel { .. } | Self::UnknownValue { .. } | Self::UnknownRule { .. } => {
-                "`retag status` lists rules and labels; a new rule is known once `retag run` has started with it"
+                "`retag status` lists rules and labels; `retag rule push FILE` and `prepare` bring a new one in"
             }
             Self::BadCursor { .. } => "ask again without a cursor: labels may have got a new revision",
             Self::UnknownOperation(_) => "`retag rule show RULE` names the operation under way",
@@ -309,6 +309,17 @@ impl ApiError {
             Self::Tls { .. } => "name PEM files of a certificate and its key in [http] tls",
             Self::Internal(_) => "please report this",
         }
+    }
+}
+
+/// What is wrong with a file that came or lies in the state, which has no path, with the code of its own.
+fn of_file(error: &RulesError) -> String {
+    match error {
+        RulesError::Refused { error, .. } => format!("{error} [{}]", error.code()),
+        RulesError::Name { rule, found, .. } => {
+            format!("the file holds the rule `{found}`, not `{rule}`: send it to /v1/rules/{found}/revisions")
+        }
+        other => other.to_string(),
     }
 }
 

@@ -462,7 +462,8 @@ async fn held_keys(State(api): Shared, path: Named<String>, query: Asked<HeldQue
 
 async fn all_rules(State(api): Shared) -> Answer {
     answer(&api, |reader| {
-        Ok(RulesAnswer { commit: reader.commit(), time: reader.time(), rules: rules::all(reader)? })
+        let (rules, others) = (rules::all(reader)?, rules::not_live(reader));
+        Ok(RulesAnswer { commit: reader.commit(), time: reader.time(), rules, others })
     })
     .await
 }
@@ -476,6 +477,8 @@ struct RulesAnswer {
     time: String,
     /// By name.
     rules: Vec<rules::RuleAnswer>,
+    /// Names of rules that have revisions and are not live.
+    others: Vec<String>,
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -12,7 +12,7 @@ use crate::registry::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How good the sums of a rule are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -115,6 +115,14 @@ pub fn all(reader: &Reader) -> Result<Vec<RuleAnswer>, ApiError> {
         rules.push(one(reader, (generation, namespace), &totals, lagging));
     }
     Ok(rules)
+}
+
+/// Names of rules that have revisions and are not live: pushed and not activated yet, or gone.
+pub(super) fn not_live(reader: &Reader) -> Vec<String> {
+    let registry = &reader.registry;
+    let names = registry.revisions.iter().map(|r| &r.rule).filter(|rule| !registry.live.contains_key(*rule));
+    let names: BTreeSet<&String> = names.collect();
+    names.into_iter().cloned().collect()
 }
 
 fn one(

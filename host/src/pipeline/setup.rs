@@ -348,6 +348,7 @@ fn discover_all(config: &Config, mut positions: Positions) -> Result<Positions, 
         positions.partitions.extend(found.map(|partition| (partition, 0)));
     }
     each_file_once(config, &positions)?;
+    positions.catching_up = positions.partitions.iter().any(|(p, position)| *position < p.first_size);
     Ok(positions)
 }
 

@@ -16,7 +16,7 @@ use super::lane::Backfill;
 use super::message::{Address, Envelope, Message};
 use super::shard::{ShardOutput, ShardTask};
 use super::worker::{Applied, ApplyTask};
-use crate::label::Cause;
+use crate::label::{Cause, SWITCH, Transition};
 use crate::registry::revision::{HistoryRead, Operation, OperationKind, OperationState};
 use crate::registry::{Generation, GenerationState, META_KEY, NO_SPACE, Registry};
 use crate::state::{SHARDS, Table, View};
@@ -356,7 +356,7 @@ impl Pipeline {
     }
 
     fn commit_slice(&mut self, out: &mut Vec<Envelope>) {
-        let Some(slice) = self.slice.take() else { return };
+        let Some(mut slice) = self.slice.take() else { return };
         let mut ended = None;
         if let Some(work) = self.book.works.iter_mut().find(|w| w.operation == slice.operation) {
             for output in &slice.outputs {
@@ -366,6 +366,9 @@ impl Pipeline {
                 }
             }
             ended = work.sweep.all_done().then(|| work.clone());
+        }
+        if let Some(caught_up) = ended.as_ref().and_then(|ended| self.caught_up(ended)) {
+            slice.outputs.push(ShardOutput { transitions: vec![caught_up], ..ShardOutput::default() });
         }
         let mut commit = self.assemble(&mut Cycle::new(self.settings.workers), slice.outputs);
         let key = work_key(slice.operation);
@@ -386,6 +389,26 @@ impl Pipeline {
         self.in_flight = true;
         self.slice_turn = false;
         out.push(Message::Commit(Box::new(commit)).to(Address::Committer));
+    }
+
+    /// What those hear who hear of changes alone when a rule has caught up with what it missed: that its members are others. How
+    /// many is not counted.
+    fn caught_up(&self, ended: &Work) -> Option<Transition> {
+        if ended.sweep.stage != Stage::Renew || !self.audience.summary {
+            return None;
+        }
+        let live = |pair: &&Pair| self.book.registry.live.get(&pair.new.rule) == Some(&pair.new.space);
+        let pair = ended.sweep.pairs.iter().find(live)?;
+        Some(Transition {
+            generation: pair.new.space,
+            label: SWITCH,
+            from: 0,
+            to: 0,
+            cause: Cause::Catchup,
+            entity: pair.entity,
+            announced: false,
+            key: Box::default(),
+        })
     }
 
     /// The switches that shards have to tell for the keys that they touch, oldest first.

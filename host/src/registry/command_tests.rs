@@ -353,6 +353,55 @@ fn new_aggregates_get_a_namespace_from_the_fence_on_that_goes_with_its_last_labe
 }
 
 #[test]
+fn a_further_change_within_the_grace_takes_the_room_of_the_oldest_way_back() {
+    use Release::{Checked, Live, Retained, Retired};
+    let mut world = World::new();
+    for n in 2..=6_u32 {
+        world.ask(push(&format!("l{n}"), "n", &["a"])).unwrap();
+    }
+    for n in 2..=4 {
+        world.ask(prepare(n)).unwrap();
+        world.finish();
+        world.ask(activate(n)).unwrap();
+        world.finish();
+    }
+    assert_eq!(world.releases()[..4], [Retained, Retained, Retained, Live]);
+    let oldest = world.registry.generations[0].space;
+    let effect = world.ask(prepare(5)).unwrap();
+    assert_eq!((effect.dropped.as_slice(), effect.done.revision), (&[oldest][..], 5));
+    world.finish();
+    world.ask(activate(5)).unwrap();
+    assert_eq!(world.releases(), [Retired, Retained, Retained, Retained, Live, Checked]);
+    // The switch is still being told, but not from what is older.
+    world.ask(prepare(6)).unwrap();
+    assert_eq!(world.releases()[..5], [Retired, Retired, Retained, Retained, Live]);
+    world.ask(rollback()).unwrap();
+    assert_eq!(world.releases()[3], Live, "the way back is the last one");
+    assert_eq!(world.registry.namespaces.len(), 1);
+}
+
+#[test]
+fn sums_that_nothing_else_holds_are_no_room_for_who_needs_them() {
+    let mut world = World::new();
+    for (label, namespace) in [("l2", "m"), ("l3", "m2"), ("l4", "m3"), ("l5", "n")] {
+        world.ask(push(label, namespace, &["a"])).unwrap();
+    }
+    for n in 2..=4 {
+        world.ask(prepare(n)).unwrap();
+        world.registry.filled(world.registry.namespaces.last().unwrap().space);
+        world.finish();
+        world.ask(activate(n)).unwrap();
+        world.finish();
+    }
+    let [first, second] = [0, 1].map(|n| world.registry.namespaces[n].space);
+    // payer@5 counts what payer@1 counted: those sums stay, and those of payer@2 go.
+    let effect = world.ask(prepare(5)).unwrap();
+    assert!(effect.dropped.contains(&second) && !effect.dropped.contains(&first), "{:?}", effect.dropped);
+    let coming = world.registry.generation_of("payer", 5).unwrap();
+    assert_eq!(coming.namespace, first);
+}
+
+#[test]
 fn a_plan_says_what_history_is_read_and_how_long_that_takes() {
     let mut world = World::new();
     world.ask(push("l2", "other", &["a"])).unwrap();

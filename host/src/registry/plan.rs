@@ -2,7 +2,7 @@
 
 use super::refusal::Refusal;
 use super::revision::Revision;
-use super::{Namespace, Registry};
+use super::{GenerationState, Namespace, Registry};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -102,6 +102,12 @@ impl Registry {
             let mut reads = self.operations.iter().rev().filter_map(|o| o.read);
             HistoryPlan { sources, bytes, seconds: reads.find_map(|read| read.seconds_for(bytes)) }
         });
+        let ready = self.generation_of(rule, number).is_some_and(|g| g.state == GenerationState::Ready);
+        let next = format!("`retag rule {} {rule}@{number}`", if ready { "activate" } else { "prepare" });
+        let aggregates = difference(live, new, |r| {
+            let aggregates = r.manifest.aggregates.iter();
+            aggregates.map(|a| (a.name.clone(), serde_json::json!([a.kind, a.value, a.window]))).collect()
+        });
         Ok(Plan {
             rule: rule.to_owned(),
             revision: number,
@@ -109,16 +115,16 @@ impl Registry {
             kind,
             words: match &history {
                 Some(history) if live.is_none() => {
-                    format!("a rule that is new to this state, with {}", history.words(rule, number))
+                    format!("a rule that is new to this state, with {}", history.words(&next))
                 }
-                Some(history) => history.words(rule, number),
-                None => words(kind, rule, number),
+                Some(history) if aggregates == Difference::default() => {
+                    format!("another `map`, and so {}", history.words(&next))
+                }
+                Some(history) => history.words(&next),
+                None => words(kind, (rule, number), &next),
             },
             history,
-            aggregates: difference(live, new, |r| {
-                let aggregates = r.manifest.aggregates.iter();
-                aggregates.map(|a| (a.name.clone(), serde_json::json!([a.kind, a.value, a.window]))).collect()
-            }),
+            aggregates,
             labels: difference(live, new, |r| {
                 r.manifest.labels.iter().map(|l| (l.name.clone(), l.values.clone().into())).collect()
             }),
@@ -142,23 +148,20 @@ impl Registry {
     }
 }
 
-fn words(kind: PlanKind, rule: &str, number: u32) -> String {
-    match kind {
-        PlanKind::Nothing => format!("{rule}@{number} labels as the live revision does: nothing to do"),
-        PlanKind::Parameters => format!(
-            "parameters only: all keys are evaluated anew from the sums that are there; `retag rule prepare {rule}@{number}`"
-        ),
-        PlanKind::Labels => format!(
-            "labels only: all keys are evaluated anew from the sums that are there; `retag rule prepare {rule}@{number}`"
-        ),
-        PlanKind::Aggregates => format!(
-            "other aggregates, whose sums are kept already: all keys are evaluated anew; `retag rule prepare {rule}@{number}`"
-        ),
-    }
+fn words(kind: PlanKind, (rule, number): (&str, u32), next: &str) -> String {
+    let what = match kind {
+        PlanKind::Nothing => {
+            return format!("{rule}@{number} labels as the live revision does: nothing to do");
+        }
+        PlanKind::Parameters => "parameters only: all keys are evaluated anew from the sums that are there",
+        PlanKind::Labels => "labels only: all keys are evaluated anew from the sums that are there",
+        PlanKind::Aggregates => "other aggregates, whose sums are kept already: all keys are evaluated anew",
+    };
+    format!("{what}; {next}")
 }
 
 impl HistoryPlan {
-    fn words(&self, rule: &str, number: u32) -> String {
+    fn words(&self, next: &str) -> String {
         if let Some(source) = self.sources.iter().find(|source| !source.complete) {
             return format!(
                 "new aggregates, but source {} has history = \"none\": what they were before cannot be read",
@@ -175,7 +178,7 @@ impl HistoryPlan {
             .map(|s| format!("{} bytes of {} with about {} changes", s.bytes, s.source, s.rows))
             .collect();
         format!(
-            "new aggregates: their history is read again beside the stream, {}, {time}; `retag rule prepare {rule}@{number}`",
+            "new aggregates: their history is read again beside the stream, {}, {time}; {next}",
             sources.join(", ")
         )
     }

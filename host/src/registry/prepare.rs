@@ -40,7 +40,7 @@ impl Registry {
             return Err(busy(operation));
         }
         let kept = self.generations.iter().filter(|g| g.rule == rule && g.state.is_kept()).count();
-        if kept >= GENERATIONS_MAX {
+        if kept >= GENERATIONS_MAX && !self.make_room(&revision, effect) {
             let what = "label generations that are kept up to date";
             return Err(Refusal::TooMany { rule: rule.to_owned(), limit: GENERATIONS_MAX, what });
         }
@@ -75,6 +75,28 @@ impl Registry {
         self.note_failure(rule, number, "");
         effect.done.operation = Some(self.begin(OperationKind::Prepare, (live, space), Cause::Swap, facts));
         Ok(())
+    }
+
+    /// Ends the grace of what was replaced first, but for the last one, which is the way back, and for sums that `coming` needs and
+    /// that nothing else holds. False = there is none other.
+    fn make_room(&mut self, coming: &Revision, effect: &mut Effect) -> bool {
+        let of = self.generations.iter().filter(|g| g.rule == coming.rule);
+        let retained = of.filter(|g| g.state == GenerationState::Retained);
+        let mut retained: Vec<&Generation> = retained.collect();
+        retained.sort_by_key(|g| (g.retained.map(|r| r.since_us), g.space));
+        retained.pop();
+        let readers = |namespace: u32| {
+            self.generations.iter().filter(|g| g.namespace == namespace && g.state.is_kept()).count()
+        };
+        let holds_sums = |g: &Generation| {
+            let found = self.namespace_of(g.namespace);
+            found.is_some_and(|n| n.counts(&coming.namespace_id)) && readers(g.namespace) == 1
+        };
+        let free = retained.into_iter().find(|g| !holds_sums(g) && !self.is_needed(g.space));
+        let Some(space) = free.map(|g| g.space) else { return false };
+        self.end_generation(space, effect);
+        effect.done.revision = coming.number;
+        true
     }
 
     /// A namespace for a revision, and whether it has a history to read.

@@ -254,7 +254,7 @@ impl Refusal {
             Self::UnknownPreview { .. } => "`retag rule preview RULE@N` makes one",
             Self::Moved { .. } => "look at a new preview: `retag rule preview RULE@N`",
             Self::TooMany { .. } => {
-                "cancel a prepared revision that is not wanted: `retag rule cancel RULE@N`"
+                "cancel a prepared revision that is not wanted (`retag rule cancel RULE@N`), or wait until the last switch is told"
             }
             Self::ManagedByConfig(_) => {
                 "change [rules.RULE] or the file that it names, then `retag apply`; the way back is the same with what \

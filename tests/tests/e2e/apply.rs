@@ -271,3 +271,20 @@ fn a_stopped_directory_is_compared_and_a_paused_rule_is_resumed_first() {
     nothing_to_do(&folder);
     stop(host);
 }
+
+#[test]
+fn a_label_that_another_rule_keeps_is_told_before_anything_changes() {
+    let folder = shop();
+    let host = running(&folder);
+    let file = std::fs::read(folder.path("red_packet.wasm")).expect("the rule");
+    folder.write("red_packet.wasm", changed(&file, |rule| rule["labels"][0]["name"] = "refunder".into()));
+    folder.configure("5000.00", "3000.00");
+    folder.configure("[sinks.out]", &format!("{RED_PACKET}[sinks.out]"));
+    let before = json(&folder, &["ls"]);
+    for args in [&["--dry-run"][..], &[]] {
+        apply(&folder, args)
+            .assert_error(1, &["[rules.red_packet]", "`refunder`", "rule payer, which keeps it"]);
+    }
+    assert_eq!(json(&folder, &["ls"]), before, "something was brought in");
+    stop(host);
+}

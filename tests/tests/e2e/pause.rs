@@ -161,3 +161,27 @@ fn a_rule_that_is_taken_out_is_told_unset_and_does_not_come_back() {
     let got = folder.retag(&["get", "user/1"]).assert_ok().out;
     assert!(got.contains("5500.00") && got.contains("big_spender"), "{got}");
 }
+
+#[test]
+fn who_hears_of_changes_alone_is_told_when_a_rule_has_caught_up() {
+    let folder = small_shop();
+    folder.configure("path = \"labels.ndjson\"", "path = \"labels.ndjson\"\ndeliver = \"changes\"");
+    let mut host = folder.start(&["run"], &[]);
+    caught_up(&mut host, &folder);
+    rule(&folder, &["pause", "payer"]);
+    folder.append("o.p1.json", user(9, 9));
+    caught_up(&mut host, &folder);
+    assert_eq!(folder.read("labels.ndjson"), "", "nothing is told of a rule that stands still");
+    rule(&folder, &["resume", "payer"]);
+    let line = host.until("the summary", || folder.read("labels.ndjson").lines().next().map(str::to_owned));
+    let summary: Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!((&summary["op"], &summary["cause"]), (&"switch".into(), &"catchup".into()));
+    assert_eq!((&summary["revision"], &summary["changed_keys"]), (&1.into(), &Value::Null));
+    let members = folder.retag(&["members", "never_paid"]).assert_ok().out;
+    assert!(members.lines().any(|line| line.starts_with('9')), "{members}");
+    // What comes later is told key by key.
+    folder.append("o.p1.json", user(10, 10));
+    host.until("a change", || (folder.read("labels.ndjson").lines().count() == 2).then_some(()));
+    host.signal("INT");
+    host.wait().assert_ok();
+}

@@ -282,6 +282,33 @@ fn a_sampled_preview_comes_before_anything_is_prepared_and_binds_nothing() {
 }
 
 /// The history has been read.
+#[test]
+fn a_rule_that_was_only_pushed_is_listed() {
+    let folder = shop();
+    let host = running(&folder);
+    rule(&folder, &["push", "red_packet.wasm"]);
+    let listed = rule(&folder, &["ls"]);
+    assert!(listed.contains("payer@1") && listed.contains("red_packet@1"), "{listed}");
+    // A refusal of a file has its own code and no path.
+    folder.write("no.wasm", "abc");
+    refused(&folder, &["push", "no.wasm"], &["not a WebAssembly module"]);
+    let out = folder.retag(&["rule", "params", "set", "payer", "big_spender_min=much"]);
+    out.assert_error(1, &["rule-refused", "parameter `big_spender_min`", "[bad-param]"]);
+    host.signal("INT");
+    host.wait().assert_ok();
+}
+
+#[test]
+fn before_anything_is_read_no_sum_is_exact() {
+    let folder = shop();
+    let killed = folder.start(&["run"], &[("RETAG_FAILPOINT", "decode:1")]).wait();
+    assert!(!killed.status.success());
+    let shown = json(&folder, &["show", "payer@1"]);
+    assert_eq!(shown["data_state"], "catching-up", "{shown}");
+    folder.run().assert_ok();
+    assert_eq!(json(&folder, &["show", "payer@1"])["data_state"], "exact");
+}
+
 fn rule_is_exact(folder: &Folder) -> bool {
     let shown = folder.retag(&["rule", "show", "payer@1"]);
     shown.status.success() && shown.out.contains("exact")

@@ -141,6 +141,7 @@ pub(super) fn steps(session: &Session, config: &Config, prune: bool) -> anyhow::
     let action = if prune { Action::Remove } else { Action::Keep };
     let others = rules.iter().filter(|rule| !config.rules.contains_key(&rule.rule));
     steps.extend(others.map(|rule| Step::of(&rule.rule, action)));
+    labels_are_free(&steps, &rules)?;
     for rule in &rules {
         let stands_still = rule.pause.as_ref().is_some_and(|pause| pause.operation.is_none());
         let changes = |step: &Step| step.rule == rule.rule && step.action == Action::Change;
@@ -151,6 +152,34 @@ pub(super) fn steps(session: &Session, config: &Config, prune: bool) -> anyhow::
         );
     }
     Ok(steps)
+}
+
+/// Every label that a rule would get is free, or given up by the same configuration.
+fn labels_are_free(steps: &[Step], rules: &[RuleAnswer]) -> anyhow::Result<()> {
+    let of = |rule: &str| steps.iter().find(|step| step.rule == rule);
+    let mut taken: BTreeMap<&str, &str> = BTreeMap::new();
+    for rule in rules {
+        let step = of(&rule.rule).filter(|step| step.action.changes());
+        let removed = step.and_then(|step| step.plan.as_ref()).map(|plan| plan.labels.removed.as_slice());
+        let goes = |label: &String| {
+            step.is_some_and(|step| step.action == Action::Remove)
+                || removed.is_some_and(|all| all.contains(label))
+        };
+        let stay = rule.labels.iter().map(|l| &l.label).filter(|label| !goes(label));
+        taken.extend(stay.map(|label| (label.as_str(), rule.rule.as_str())));
+    }
+    for step in steps.iter().filter(|step| matches!(step.action, Action::Add | Action::Change)) {
+        for label in step.plan.iter().flat_map(|plan| &plan.labels.added) {
+            let other = taken.insert(label, &step.rule).filter(|other| *other != step.rule);
+            if let Some(other) = other {
+                anyhow::bail!(
+                    "[rules.{}]: its label `{label}` belongs to rule {other}, which keeps it; rename one of them. Nothing was changed",
+                    step.rule
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 fn step(session: &Session, manage: Manage, name: &str, wanted: Wanted) -> anyhow::Result<Step> {

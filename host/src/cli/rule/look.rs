@@ -90,6 +90,8 @@ pub(in crate::cli) struct Revisions {
 #[derive(Deserialize)]
 struct Rules {
     rules: Vec<Named>,
+    #[serde(default)]
+    others: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -270,7 +272,10 @@ pub fn ls(args: &RuleArgs) -> anyhow::Result<()> {
         Some(rule) => vec![rule.clone()],
         None => {
             let rules: Rules = session.asker.read("/v1/rules")?;
-            rules.rules.into_iter().map(|r| r.rule).collect()
+            let mut names: Vec<String> = rules.rules.into_iter().map(|r| r.rule).collect();
+            names.extend(rules.others);
+            names.sort_unstable();
+            names
         }
     };
     let mut all = Revisions { revisions: Vec::new() };
