@@ -60,14 +60,12 @@ async fn adopt(wish: Result<Write, ApiError>, path: Named<(String, u32)>) -> Ans
         }
         let reader = &work.reader;
         let revision = known(reader, &rule, number)?;
-        let prepared = reader.registry.generation_of(&rule, number).is_some();
-        let loaded = (!prepared).then(|| code(reader, revision, &revision.given)).transpose()?;
+        let code = code(reader, revision, &revision.given)?.code();
         let mut compared = Compared::default();
-        if let (Some(loaded), Some(namespace)) = (&loaded, reader.registry.adoptable(&rule, number)?) {
-            compared = compare(reader, &namespace, &loaded.code().compiled, (&rule, number))?;
+        if let Some(namespace) = reader.registry.adoptable(&rule, number)? {
+            compared = compare(reader, &namespace, &code.compiled, (&rule, number))?;
         }
-        let command = Command::Adopt { rule, revision: number, compared };
-        work.submit(command, loaded.map(|loaded| loaded.code()))
+        work.submit(Command::Adopt { rule, revision: number, compared }, Some(code))
     };
     wish.once(&[], |api, asker| async move { accepted(&apart(&api, asker, work).await?) }).await
 }

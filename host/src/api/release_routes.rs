@@ -275,8 +275,9 @@ async fn prepare(wish: Wish, path: Named<(String, u32)>) -> Answer {
         if !prepared {
             release::check_history(&work.reader, &rule, number)?;
         }
-        let code = (!prepared).then(|| code(&work.reader, revision, &revision.given)).transpose()?;
-        work.submit(Command::Prepare { rule, revision: number }, code.map(|c| c.code()))
+        // What is prepared now may be so no longer when the command is carried out.
+        let code = code(&work.reader, revision, &revision.given)?.code();
+        work.submit(Command::Prepare { rule, revision: number }, Some(code))
     };
     wish.once(&[], |api, asker| async move { accepted(&apart(&api, asker, work).await?) }).await
 }
