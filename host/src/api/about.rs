@@ -1,7 +1,7 @@
 //! What reads need to know beside the state: the directory, and what the configuration says of sources and sinks.
 
 use super::rebuild::Rebuild;
-use crate::config::{Config, History, Manage, SourceConfig};
+use crate::config::{Config, History, SourceConfig};
 use crate::decode::Format;
 use crate::pipeline::drift::Drift;
 use crate::pipeline::swap_times::SwapTimes;
@@ -28,10 +28,8 @@ pub struct About {
     pub running: bool,
     /// A rule whose history is read anew while the stream waits.
     pub rebuild: Option<Arc<Rebuild>>,
-    /// Where the configuration says otherwise than what runs, in words.
-    pub drift: Vec<Drift>,
-    /// Who decides which rules run.
-    pub manage: Manage,
+    /// Where the configuration says otherwise than what runs.
+    pub drift: Drift,
     /// What swaps took of workers' time, as of the last tick.
     pub swap_times: Arc<Mutex<SwapTimes>>,
 }
@@ -77,8 +75,7 @@ impl About {
             sinks: config.sinks.keys().cloned().collect(),
             running,
             rebuild: None,
-            drift: Vec::new(),
-            manage: config.registry.manage,
+            drift: Drift::default(),
             swap_times: Arc::default(),
         }
     }

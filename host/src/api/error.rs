@@ -81,7 +81,9 @@ pub enum ApiError {
     #[error("{}", of_file(.0))]
     Rule(#[from] RulesError),
     /// Transitions that are not kept.
-    #[error("transitions behind commit {after} are not all kept; they are behind commit {oldest}")]
+    #[error(
+        "transitions behind commit {after} are not all there: those of this state are, behind commit {oldest}"
+    )]
     Gone {
         /// As asked.
         after: u64,

@@ -64,12 +64,12 @@ pub(super) fn all(
             "read the whole history into a new state directory with history = \"complete\"",
         ));
     }
-    let next = match reader.about.manage {
+    let next = match reader.about.drift.manage() {
         Manage::State => "retag rule ls",
         Manage::Config => "retag apply --dry-run",
     };
-    for drift in reader.about.drift.iter().filter(|drift| drift.holds(&reader.registry)) {
-        problems.push(problem(Severity::Info, "drift", drift.to_string(), next));
+    for drift in reader.about.drift.of(&reader.registry) {
+        problems.push(problem(Severity::Info, "drift", drift, next));
     }
     for (source, bytes) in lag::behind(reader) {
         let (name, most) = (&source.name, source.lag_bytes_max);

@@ -62,7 +62,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         rebuild(&config, &options, rule, &stop)?;
     }
     let engine = setup::open(&config, &options)?;
-    for drift in &engine.pipeline.drift {
+    for drift in engine.pipeline.drift.of(&setup::stored_registry(&engine.view.get())?) {
         eprintln!("retag: drift: {drift}");
     }
     let mut progress = Progress::new();

@@ -7,7 +7,7 @@
 
 use super::assemble::Book;
 use super::command::Commands;
-use super::cycle::{Cycle, Phase};
+use super::cycle::{Cycle, LaneFault, Phase};
 use super::drift::Drift;
 use super::failure::Failure;
 use super::forms;
@@ -108,8 +108,8 @@ pub struct Pipeline {
     changes_at_start: u64,
     /// The open cycle is too large to be finished before the stop: it is dropped and read again at the next start.
     abandon: bool,
-    /// Where the configuration says otherwise than what runs, in words.
-    pub drift: Vec<Drift>,
+    /// Where the configuration says otherwise than what runs.
+    pub drift: Drift,
     /// Revisions that were given up and rules that were paused by the engine since the start, in words.
     pub given_up: Vec<String>,
     /// Rules that the engine itself paused since the start, and why.
@@ -174,7 +174,7 @@ impl Pipeline {
             wake: false,
             changes_at_start,
             abandon: false,
-            drift: Vec::new(),
+            drift: Drift::default(),
             given_up: Vec::new(),
             stood_still: Vec::new(),
             audience: Audience::default(),
@@ -233,7 +233,7 @@ impl Pipeline {
                 if let Some((form, _)) = report.form.filter(|_| report.lane)
                     && let Some(why) = self.lane_form(report.partition, form)
                 {
-                    self.cycle.lane_fault.get_or_insert(why);
+                    self.cycle.lane_fault.get_or_insert(LaneFault::Other(why));
                 }
                 self.cycle.report(report);
             }
@@ -426,8 +426,8 @@ impl Pipeline {
 
     fn entered(&mut self, now: i64, out: &mut Vec<Envelope>) -> Result<(), Failure> {
         if self.cycle.phase == Phase::Withdraw {
-            if let Some(why) = self.cycle.lane_fault.take() {
-                self.halt_lane(why);
+            if let Some(fault) = self.cycle.lane_fault.take() {
+                self.halt_lane(self.fault_in_words(fault));
                 self.drop_lane_blocks();
             }
             if self.cycle.refusals.is_empty() {
@@ -443,7 +443,7 @@ impl Pipeline {
         for duplicate in self.cycle.duplicates.iter().filter(|d| d.restarted) {
             let refusal = restarted_log(duplicate.position, "");
             if duplicate.lane {
-                self.cycle.lane_fault.get_or_insert_with(|| refusal.message.clone());
+                self.cycle.lane_fault.get_or_insert(LaneFault::Refused(duplicate.partition, refusal));
                 continue;
             }
             let first = self.cycle.refusals.entry(duplicate.partition).or_insert_with(|| refusal.clone());

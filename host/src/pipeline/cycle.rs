@@ -25,6 +25,15 @@ pub(super) enum Phase {
     Apply,
 }
 
+/// Why the lane cannot go on.
+#[derive(Debug)]
+pub(super) enum LaneFault {
+    /// A message of this partition is refused.
+    Refused(usize, Refusal),
+    /// Anything else, in words.
+    Other(String),
+}
+
 /// The open cycle.
 #[derive(Debug)]
 pub(super) struct Cycle {
@@ -38,7 +47,7 @@ pub(super) struct Cycle {
     /// Bytes of blocks of the lane.
     pub(super) lane_bytes: u64,
     /// Why the lane cannot go on.
-    pub(super) lane_fault: Option<String>,
+    pub(super) lane_fault: Option<LaneFault>,
     /// The first refused message of each partition.
     pub(super) refusals: BTreeMap<usize, Refusal>,
     /// Forms of the ids, by block.
@@ -92,8 +101,8 @@ impl Cycle {
             *busy = busy.saturating_sub(1);
         }
         if report.lane {
-            let why = report.refusal.map(|r| format!("{}: at byte {}: {}", r.code, r.position, r.message));
-            self.lane_fault = self.lane_fault.take().or(why);
+            let fault = report.refusal.map(|refusal| LaneFault::Refused(report.partition, refusal));
+            self.lane_fault = self.lane_fault.take().or(fault);
             return;
         }
         self.forms.extend(report.form.map(|form| SeenForm::new(report.partition, form)));

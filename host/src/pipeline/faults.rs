@@ -30,8 +30,8 @@ impl Pipeline {
         if !self.is_idle() || self.cycle.decoding() > 0 {
             return;
         }
-        if let Some(why) = self.cycle.lane_fault.take() {
-            self.halt_lane(why);
+        if let Some(fault) = self.cycle.lane_fault.take() {
+            self.halt_lane(self.fault_in_words(fault));
             self.drop_lane_blocks();
             self.cycle.refusals.clear(); // they are found again
             self.discard(out);

@@ -4,6 +4,7 @@
 //! Either way the open cycle is voided and decoded again, cut before the message, so that a commit ends right there.
 
 use super::coordinator::Pipeline;
+use super::cycle::LaneFault;
 use super::failure::Failure;
 use super::message::Envelope;
 use super::quarantine::line_at;
@@ -88,7 +89,16 @@ impl Pipeline {
     fn in_words(&self, partition: usize, refusal: &Refusal) -> String {
         let (source, partition) = self.place(partition);
         let Refusal { code, position, table, message } = refusal;
-        format!("{code}: source {source}, {partition} at byte {position}, table {table}: {message}")
+        let table = if table.is_empty() { String::new() } else { format!(", table {table}") };
+        format!("{code}: source {source}, {partition} at byte {position}{table}: {message}")
+    }
+
+    /// Why the lane cannot go on, with its place.
+    pub(super) fn fault_in_words(&self, fault: LaneFault) -> String {
+        match fault {
+            LaneFault::Refused(partition, refusal) => self.in_words(partition, &refusal),
+            LaneFault::Other(why) => why,
+        }
     }
 
     /// Reads a partition again from `position` on: what was read behind it is dropped.

@@ -5,7 +5,6 @@
 //! The same namespace id goes on; another one, or a rule new to a state that has read something, needs history and is
 //! refused with the way out. The same namespace with other labels or parameters gets a new label generation.
 
-use super::drift::Drift;
 use super::program::{Code, GenerationRun, LiveRule};
 use super::rows::Positions;
 use super::setup::Options;
@@ -163,8 +162,8 @@ pub struct Attached {
     pub pairs: Vec<Pair>,
     /// Rows of the `Meta` table: files that the state does not hold yet.
     pub files: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Rules whose configured file or parameters are not those that run: in words.
-    pub drift: Vec<Drift>,
+    /// What else a start has to say of the configuration, in words.
+    pub notes: Vec<String>,
 }
 
 /// Attaches the configured rules.
@@ -203,7 +202,7 @@ pub fn attach(
         keep_revision(&mut attached, rule, &live, (view, options.started_us))?;
         attached.rules.push(live);
     }
-    stored::attach(rules, (view, options), &mut attached)?;
+    stored::attach((view, options), &mut attached)?;
     if options.manage == Manage::Config {
         managed::note_all(rules, &mut attached.registry);
     }
@@ -224,7 +223,7 @@ impl Attached {
             rules: Vec::new(),
             pairs: Vec::new(),
             files: Vec::new(),
-            drift: Vec::new(),
+            notes: Vec::new(),
         }
     }
 }

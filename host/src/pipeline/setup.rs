@@ -240,7 +240,8 @@ pub struct Inputs {
 pub fn build(inputs: Inputs, options: &Options) -> Result<(Pipeline, Parts, SharedView), SetupError> {
     let Inputs { state, mut writer, view, mut positions, rules, mut sources, sinks, settings } = inputs;
     let attached = attach(&rules, options, stored_registry(&view)?, &positions, &view)?;
-    let mut drift = attached.drift.clone();
+    let mut drift = Drift::new(options.manage, &rules);
+    drift.note(attached.notes.clone());
 
     let begun = sources.iter().filter(|source| !source.complete);
     positions.incomplete.extend(begun.map(|source| source.name.clone()));
@@ -257,8 +258,8 @@ pub fn build(inputs: Inputs, options: &Options) -> Result<(Pipeline, Parts, Shar
     if let Some(missing) = book.missing_sink(&view, &options.drop_sinks)? {
         return Err(SetupError::SinkMissing(missing));
     }
-    drift.extend(book.idle_drops(&view, &options.drop_sinks)?.into_iter().map(Drift::from));
-    drift.extend(unread_hidden(&program).into_iter().map(Drift::from));
+    drift.note(book.idle_drops(&view, &options.drop_sinks)?);
+    drift.note(unread_hidden(&program));
 
     let shared = SharedView::new(view.clone());
     let mut parts: Parts = Vec::new();

@@ -259,7 +259,11 @@ fn preview_table(answer: &PreviewAnswer, out: &mut Out) -> anyhow::Result<()> {
         out.line("")?;
         samples.print(out)?;
     }
-    out.line(&format!("\nnext: retag rule activate {name} --preview {} --max-change 1%", preview.id))
+    let next = match &preview.sampled {
+        None => format!("activate {name} --preview {} --max-change 1%", preview.id),
+        Some(_) => format!("prepare {name}"), // what is estimated binds nothing
+    };
+    out.line(&format!("\nnext: retag rule {next}"))
 }
 
 /// Lists revisions.

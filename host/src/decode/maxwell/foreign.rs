@@ -18,7 +18,7 @@ pub(super) fn check(envelope: &Envelope<'_>, layout: &Layout) -> Result<(), Stop
             "camel-case-naming",
             format!(
                 "field `{name}`: output_naming_strategy=underscore_to_camelcase renames columns too, and two may become \
-                 one (M30); switch it off in Maxwell and rebuild"
+                 one; switch it off in Maxwell and rebuild"
             ),
         );
     }
@@ -34,7 +34,7 @@ pub(super) fn check(envelope: &Envelope<'_>, layout: &Layout) -> Result<(), Stop
     if has("encrypted") && envelope.get("data").is_none() && (read.is_some() || !named) {
         return refuse(
             "encrypted",
-            "the message is encrypted (M29) and this host has no key; set encrypt=none in Maxwell",
+            "the message is encrypted and this host has no key; set encrypt=none in Maxwell",
         );
     }
     if named {
@@ -50,10 +50,7 @@ pub(super) fn check(envelope: &Envelope<'_>, layout: &Layout) -> Result<(), Stop
         return not_yet("looks-like-debezium", "Debezium");
     }
     if envelope.string("type").is_some() && has("data") {
-        return not_yet(
-            "looks-like-flink",
-            "Maxwell as Flink writes it, with neither `database` nor ids (M37)",
-        );
+        return not_yet("looks-like-flink", "Maxwell as Flink writes it, with neither `database` nor ids");
     }
     if has("value") && any(&["key", "topic"]) {
         return refuse(

@@ -95,7 +95,7 @@ impl Judge {
                 return refuse(
                     "incomplete-image",
                     "the delete carries its key columns only (binlog_row_image=MINIMAL), so the row that left is \
-                     unknown (M12); set binlog_row_image=FULL on the server and in all sessions, and rebuild",
+                     unknown; set binlog_row_image=FULL on the server and in all sessions, and rebuild",
                 );
             }
             Kind::Delete => Side::Before,
@@ -170,7 +170,7 @@ fn check_form(id: Option<&RawId<'_>>, known: Option<IdForm>) -> Result<IdForm, S
             "missing-id",
             "the change has no id though others of this source have one, so a re-send of it could not be told apart; \
              set output_xoffset, output_commit_info and output_gtid_position (or output_binlog_position and \
-             output_server_id), and bootstrapper=none or sync (M15, M21)",
+             output_server_id), and bootstrapper=none or sync",
         ),
         Some(known) if known != form => refuse(
             "id-form-changed",
@@ -205,7 +205,7 @@ fn check_old(layout: &TableLayout, row: Row<'_>) -> Result<(), Stop> {
                     "key-only-in-old",
                     format!(
                         "column `{column}` stands in `old` and not in `data`: output_nulls=false leaves NULLs out, \
-                         and then changes from NULL cannot be seen at all (M08, M09); set output_nulls=true and rebuild"
+                         and then changes from NULL cannot be seen at all; set output_nulls=true and rebuild"
                     ),
                 ),
                 None => Ok(()),
@@ -213,8 +213,8 @@ fn check_old(layout: &TableLayout, row: Row<'_>) -> Result<(), Stop> {
         }
         Shape::Empty => refuse(
             "empty-old",
-            "the update has `old: {}`: output_nulls=false hides changes from NULL, so the row before is unknown \
-             (M08); set output_nulls=true and rebuild",
+            "the update has `old: {}`: output_nulls=false hides changes from NULL, so the row before is unknown; \
+             set output_nulls=true and rebuild",
         ),
         Shape::Other => refuse("not-a-change", "`old` is no object; check what writes this topic or file"),
         Shape::Missing => {
@@ -224,7 +224,7 @@ fn check_old(layout: &TableLayout, row: Row<'_>) -> Result<(), Stop> {
                     "update-without-old",
                     format!(
                         "the update has no `old`, and `data` lacks column `{column}`: binlog_row_image=MINIMAL, the \
-                         row before is unknown (M06); set binlog_row_image=FULL on the server and in all sessions, \
+                         row before is unknown; set binlog_row_image=FULL on the server and in all sessions, \
                          and rebuild"
                     ),
                 ),
@@ -232,7 +232,7 @@ fn check_old(layout: &TableLayout, row: Row<'_>) -> Result<(), Stop> {
                 None => refuse(
                     "update-without-old",
                     "the update has no `old` though `data` is whole: either only columns that exclude_columns hides \
-                     were changed (M05; then list the table in `hidden_columns` of the source), or the row before is \
+                     were changed (then list the table in `hidden_columns` of the source), or the row before is \
                      unknown",
                 ),
             }

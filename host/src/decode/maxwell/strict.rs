@@ -225,7 +225,7 @@ fn dead_letter(envelope: &Envelope<'_>, read: bool) -> Result<Reading, Stop> {
         "dead-letter",
         format!(
             "Maxwell could not deliver this change ({reason}) and left a dead letter with its key only: a hole in the \
-             log (M33); find the change in the binlog and replay it, or rebuild"
+             log; find the change in the binlog and replay it, or rebuild"
         ),
     )
 }

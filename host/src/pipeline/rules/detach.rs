@@ -46,7 +46,7 @@ pub(super) fn detach(
         }
         if !names.contains(name) {
             let what = format!("--remove {name}: the state has no rule {name}; nothing is dropped");
-            attached.drift.push(what.into());
+            attached.notes.push(what);
         }
     }
     Ok(())

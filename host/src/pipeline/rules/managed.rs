@@ -6,7 +6,6 @@
 
 use super::{Attached, Loaded, RulesError, stored};
 use crate::config::Manage;
-use crate::pipeline::drift::Drift;
 use crate::pipeline::setup::Options;
 use crate::registry::Registry;
 use crate::registry::revision::file_key;
@@ -32,13 +31,7 @@ pub(super) fn leave(
     }
     let registry = &mut attached.registry;
     let Some(live) = registry.live(rule) else {
-        if registry.namespace(rule).is_some() {
-            return Ok(false);
-        }
-        let what = "is new in the configuration, and its history is still to be read";
-        let text = format!("rule {rule} {what}: `retag apply` brings it in");
-        attached.drift.push(Drift::of_rule(registry, rule, text));
-        return Ok(true);
+        return Ok(registry.namespace(rule).is_none());
     };
     if live.file.is_empty() || view.row(Table::Meta, &file_key(&live.file))?.is_none() {
         return Ok(false);

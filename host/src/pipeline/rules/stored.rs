@@ -1,8 +1,6 @@
 //! Rules that commands have taken over: they run from the files in the state, whatever the configuration names.
 
-use super::{Attached, Loaded, RulesError, canonical, is_taken_over, load, rule_engine};
-use crate::config::Manage;
-use crate::pipeline::drift::Drift;
+use super::{Attached, Loaded, RulesError, is_taken_over, load, rule_engine};
 use crate::pipeline::program::{GenerationRun, LiveRule};
 use crate::pipeline::setup::Options;
 use crate::registry::revision::{OperationKind, OperationState, file_key};
@@ -15,12 +13,8 @@ use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Attaches the rules that commands have taken over, and notes where the configuration says otherwise.
-pub(super) fn attach(
-    configured: &[Loaded],
-    (view, options): (&View, &Options),
-    attached: &mut Attached,
-) -> Result<(), RulesError> {
+/// Attaches the rules that commands have taken over.
+pub(super) fn attach((view, options): (&View, &Options), attached: &mut Attached) -> Result<(), RulesError> {
     let names: Vec<String> = attached.registry.taken_over.iter().cloned().collect();
     if names.is_empty() {
         return Ok(());
@@ -28,20 +22,9 @@ pub(super) fn attach(
     let engine = rule_engine(options.cache.as_deref())?;
     for name in names {
         let runs = |g: &Generation| g.rule == name && g.state.is_kept();
-        if !attached.registry.generations.iter().any(runs) {
-            if configured.iter().any(|c| c.name == name) {
-                let way = match options.manage {
-                    Manage::State => format!("take it out there, or read it again with --rebuild {name}"),
-                    Manage::Config => "`retag apply` brings it in again".to_owned(),
-                };
-                let was = "is in the configuration but was removed by a command";
-                let text = format!("rule {name} {was}; {way}");
-                attached.drift.push(Drift::of_rule(&attached.registry, &name, text));
-            }
-            continue;
+        if attached.registry.generations.iter().any(runs) {
+            restore(&engine, view, &name, attached)?;
         }
-        restore(&engine, view, &name, attached)?;
-        drift(configured.iter().find(|c| c.name == name), (&name, options.manage), attached);
     }
     Ok(())
 }
@@ -136,31 +119,6 @@ pub fn stored_rule(
     let bytes = view.row(Table::Meta, &file_key(file))?;
     let gone = || RulesError::FileGone { rule: name.to_owned(), file: file.to_owned() };
     load(engine, name, (PathBuf::from(file), bytes.ok_or_else(gone)?), given)
-}
-
-/// Says where the configuration and what runs differ.
-fn drift(configured: Option<&Loaded>, (name, manage): (&str, Manage), attached: &mut Attached) {
-    let Some(live) = attached.registry.live(name) else { return };
-    let revision = live.revision;
-    let what = match configured {
-        None => "is not in the configuration".to_owned(),
-        Some(c)
-            if !attached.registry.namespace(name).is_some_and(|n| n.counts(&c.namespace_id))
-                || c.label_id != live.label_id =>
-        {
-            "has another file in the configuration".to_owned()
-        }
-        Some(c) if canonical(&c.params) != live.params => {
-            "has other parameters in the configuration".to_owned()
-        }
-        Some(_) => return,
-    };
-    let until = match manage {
-        Manage::State => "since commands decide on it",
-        Manage::Config => "until `retag apply` brings in what is configured",
-    };
-    let text = format!("rule {name} {what}; {name}@{revision} runs, {until}");
-    attached.drift.push(Drift::of_rule(&attached.registry, name, text));
 }
 
 /// Gives a rule back to the configuration: of its label generations only the live one stays.
