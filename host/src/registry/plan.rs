@@ -115,12 +115,15 @@ impl Registry {
             kind,
             words: match &history {
                 Some(history) if live.is_none() => {
-                    format!("a rule that is new to this state, with {}", history.words(&next))
+                    format!(
+                        "a rule that is new to this state, with {}",
+                        history.words("new aggregates", &next)
+                    )
                 }
                 Some(history) if aggregates == Difference::default() => {
-                    format!("another `map`, and so {}", history.words(&next))
+                    history.words("new aggregates, of the same names but by another `map`", &next)
                 }
-                Some(history) => history.words(&next),
+                Some(history) => history.words("new aggregates", &next),
                 None => words(kind, (rule, number), &next),
             },
             history,
@@ -161,10 +164,10 @@ fn words(kind: PlanKind, (rule, number): (&str, u32), next: &str) -> String {
 }
 
 impl HistoryPlan {
-    fn words(&self, next: &str) -> String {
+    fn words(&self, what: &str, next: &str) -> String {
         if let Some(source) = self.sources.iter().find(|source| !source.complete) {
             return format!(
-                "new aggregates, but source {} has history = \"none\": what they were before cannot be read",
+                "{what}, but source {} has history = \"none\": what they were before cannot be read",
                 source.source
             );
         }
@@ -178,7 +181,7 @@ impl HistoryPlan {
             .map(|s| format!("{} bytes of {} with about {} changes", s.bytes, s.source, s.rows))
             .collect();
         format!(
-            "new aggregates: their history is read again beside the stream, {}, {time}; {next}",
+            "{what}: their history is read again beside the stream, {}, {time}; {next}",
             sources.join(", ")
         )
     }

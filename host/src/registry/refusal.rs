@@ -254,7 +254,8 @@ impl Refusal {
             Self::UnknownPreview { .. } => "`retag rule preview RULE@N` makes one",
             Self::Moved { .. } => "look at a new preview: `retag rule preview RULE@N`",
             Self::TooMany { .. } => {
-                "cancel a prepared revision that is not wanted (`retag rule cancel RULE@N`), or wait until the last switch is told"
+                "cancel what is prepared and not wanted (`retag rule cancel RULE@N`), or wait until the last switch is told; of 1,000 \
+                 revisions forget some: `retag rule rm RULE@N`"
             }
             Self::ManagedByConfig(_) => {
                 "change [rules.RULE] or the file that it names, then `retag apply`; the way back is the same with what \

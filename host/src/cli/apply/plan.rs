@@ -173,7 +173,8 @@ fn labels_are_free(steps: &[Step], rules: &[RuleAnswer]) -> anyhow::Result<()> {
             let other = taken.insert(label, &step.rule).filter(|other| *other != step.rule);
             if let Some(other) = other {
                 anyhow::bail!(
-                    "[rules.{}]: its label `{label}` belongs to rule {other}, which keeps it; rename one of them. Nothing was changed",
+                    "label-taken: [rules.{}]: its label `{label}` belongs to rule {other}, which keeps it; rename one of them. Nothing \
+                     was changed",
                     step.rule
                 );
             }

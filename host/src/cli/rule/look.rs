@@ -102,6 +102,8 @@ struct Named {
 #[derive(Serialize, Deserialize)]
 struct Lines {
     lines: Vec<AuditAnswer>,
+    #[serde(skip_serializing)]
+    next: Option<u64>,
 }
 
 /// A revision in a line.
@@ -414,7 +416,13 @@ pub fn show(args: &ShowArgs) -> anyhow::Result<()> {
 pub fn history(args: &RuleArgs) -> anyhow::Result<()> {
     let session = Session::open(&args.common)?;
     let of_rule = args.rule.as_ref().map_or_else(String::new, |rule| format!("&rule={}", segment(rule)));
-    let lines: Lines = session.asker.read(&format!("/v1/audit?limit=1000{of_rule}"))?;
+    let mut lines = Lines { lines: Vec::new(), next: Some(0) };
+    while let Some(after) = lines.next {
+        let path = format!("/v1/audit?limit=1000&after={after}{of_rule}");
+        let mut page: Lines = session.asker.read(&path)?;
+        lines.lines.append(&mut page.lines);
+        lines.next = page.next;
+    }
     let mut out = Out::new();
     match args.common.form() {
         Form::Table => {
