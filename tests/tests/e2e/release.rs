@@ -351,3 +351,18 @@ fn the_routes_answer_with_status_codes_of_their_own() {
     host.signal("INT");
     host.wait().assert_ok();
 }
+
+#[test]
+fn what_a_command_changes_is_drift_at_once() {
+    let folder = shop();
+    let host = running(&folder);
+    let status = || folder.retag(&["status"]).assert_ok().out;
+    assert!(!status().contains("drift"));
+    rule(&folder, &["params", "set", "payer", "big_spender_min=3000.00", "--activate"]);
+    let said = status();
+    assert!(said.contains("(drift)") && said.contains("payer has other parameters"), "{said}");
+    rule(&folder, &["rollback", "payer"]);
+    assert!(!status().contains("drift"), "{}", status());
+    host.signal("INT");
+    host.wait().assert_ok();
+}

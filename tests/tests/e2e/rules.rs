@@ -307,7 +307,7 @@ fn compiled_rules_are_kept_and_damaged_ones_are_compiled_again() {
     let folder = shop(1);
     folder.run().assert_ok();
     let good = cached(&folder);
-    assert_eq!(good.len(), 2, "a module for map, one for label");
+    assert_eq!(good.len(), 3, "a module for map, one for label, what the check found");
     assert_eq!(folder.path("data/cache").metadata().unwrap().permissions().mode() & 0o777, 0o700);
     for n in 2..5 {
         for (path, bytes) in &good {
