@@ -10,6 +10,7 @@ from openfeature import api
 from openfeature.contrib.provider.ofrep import OFREPProvider
 from openfeature.evaluation_context import EvaluationContext
 
+VALUED = {"tier", "balance"}  # labels with values; all others are flags
 url, token = sys.argv[1:]
 headers = {"Authorization": f"Bearer {token}"}
 api.set_provider(OFREPProvider(url, headers_factory=lambda: headers))
@@ -31,7 +32,7 @@ for line in sys.stdin:
     for label, about in answer["metadata"].items():
         carried = answer["labels"].get(label)
         what = f"user/{answer['key']} {label}"
-        if label == "tier":
+        if label in VALUED:
             details = client.get_string_details(label, "none", context)
             expected = carried if carried is not None else "none"
         else:
