@@ -86,3 +86,20 @@ pub struct Transition {
     /// Key bytes.
     pub key: Box<[u8]>,
 }
+
+impl Transition {
+    /// That members of `generation`'s rule are others, as a whole.
+    #[must_use]
+    pub fn switch(generation: u32, entity: u16, cause: Cause) -> Self {
+        Self {
+            generation,
+            label: SWITCH,
+            from: 0,
+            to: 0,
+            cause,
+            entity,
+            announced: false,
+            key: Box::default(),
+        }
+    }
+}

@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// Images of each table that are looked for.
 pub const IMAGES_PER_TABLE: u64 = 100_000;
 /// Bytes that are read for it at most.
-pub const BYTES_MAX: u64 = 1 << 30;
+const BYTES_MAX: u64 = 1 << 30;
 /// Bytes that are read at once.
 const BLOCK_BYTES: u64 = 1 << 20;
 

@@ -197,8 +197,10 @@ pub fn attach(
             settled => settled?,
         };
         let namespace = attached.registry.namespace_of(live.namespace);
-        let engine = rule_engine(options.cache.as_deref())?;
-        live.compiled = stored::fed_by(rule, namespace, (&engine, view))?.unwrap_or(live.compiled);
+        if let Some(adopting) = namespace.filter(|n| n.namespace_id != rule.namespace_id) {
+            let engine = rule_engine(options.cache.as_deref())?;
+            live.compiled = stored::stored_map(&engine, view, adopting)?;
+        }
         keep_revision(&mut attached, rule, &live, (view, options.started_us))?;
         attached.rules.push(live);
     }

@@ -16,7 +16,7 @@ use super::lane::Backfill;
 use super::message::{Address, Envelope, Message};
 use super::shard::{ShardOutput, ShardTask};
 use super::worker::{Applied, ApplyTask};
-use crate::label::{Cause, SWITCH, Transition};
+use crate::label::{Cause, Transition};
 use crate::registry::revision::{HistoryRead, Operation, OperationKind, OperationState};
 use crate::registry::{Generation, GenerationState, META_KEY, NO_SPACE, Registry};
 use crate::state::{SHARDS, Table, View};
@@ -399,16 +399,7 @@ impl Pipeline {
         }
         let live = |pair: &&Pair| self.book.registry.live.get(&pair.new.rule) == Some(&pair.new.space);
         let pair = ended.sweep.pairs.iter().find(live)?;
-        Some(Transition {
-            generation: pair.new.space,
-            label: SWITCH,
-            from: 0,
-            to: 0,
-            cause: Cause::Catchup,
-            entity: pair.entity,
-            announced: false,
-            key: Box::default(),
-        })
+        Some(Transition::switch(pair.new.space, pair.entity, Cause::Catchup))
     }
 
     /// The switches that shards have to tell for the keys that they touch, oldest first.

@@ -12,7 +12,7 @@ use super::revision::{
 };
 use super::{Compared, Generation, GenerationState, META_KEY, NO_SPACE, Registry, Retained};
 use crate::config::Deliver;
-use crate::label::{Cause, SWITCH, Transition};
+use crate::label::{Cause, Transition};
 use crate::state::View;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -548,16 +548,8 @@ impl Registry {
         });
         let more = self.switches.len().saturating_sub(SWITCHES_MAX);
         self.switches.drain(..more);
-        Transition {
-            generation: new.space,
-            label: SWITCH,
-            from: 0,
-            to: 0,
-            cause,
-            entity: self.entity_of(new.namespace).map_or(0, |(number, _)| number),
-            announced: false,
-            key: Box::default(),
-        }
+        let entity = self.entity_of(new.namespace).map_or(0, |(number, _)| number);
+        Transition::switch(new.space, entity, cause)
     }
 
     /// The generation that was replaced last and is still kept.

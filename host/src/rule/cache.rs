@@ -1,6 +1,7 @@
-//! Compiled modules on disk, so that a start does not compile what an earlier one has compiled (decision 6).
+//! Compiled modules on disk, so that a start does not compile what an earlier one has compiled, and verdicts, so that it does not
+//! check what it has checked (decision 6).
 //!
-//! An entry is machine code that will run, so it is believed only if it is what this host wrote: its folder is the
+//! A module's entry is machine code that will run, so it is believed only if it is what this host wrote: its folder is the
 //! owner's alone, its name is made of everything that the code follows from, its content is checked before it is used.
 //! Whatever is wrong with an entry, or with the whole folder, the module is compiled instead; nothing here fails.
 

@@ -18,7 +18,7 @@ pub(super) fn detach(
     for name in names.iter().filter(|name| !rules.iter().any(|r| r.name == **name)) {
         if !options.remove.contains(name) {
             if is_taken_over(attached, name) || managed::leave(attached, name, (options, view))? {
-                continue; // it runs from the state; `stored` reports it
+                continue; // it runs from the state, and is drift
             }
             return Err(RulesError::Missing { rule: name.clone() });
         }

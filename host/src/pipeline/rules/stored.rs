@@ -57,9 +57,11 @@ fn restore(engine: &RuleEngine, view: &View, name: &str, attached: &mut Attached
         let rule = match runs.entry(namespace) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
-                let fed_by = fed_by(&loaded, registry.namespace_of(namespace), (engine, view))?;
+                let adopting = registry.namespace_of(namespace);
+                let adopting = adopting.filter(|n| n.namespace_id != loaded.namespace_id);
+                let map = adopting.map(|n| stored_map(engine, view, n)).transpose()?;
                 let mut live = loaded.live((namespace, entity), Vec::new());
-                live.compiled = fed_by.unwrap_or(live.compiled);
+                live.compiled = map.unwrap_or(live.compiled);
                 new.insert(live)
             }
         };
@@ -74,19 +76,6 @@ fn restore(engine: &RuleEngine, view: &View, name: &str, attached: &mut Attached
     }
     attached.rules.extend(runs.into_values());
     Ok(())
-}
-
-/// The code whose `map` feeds a namespace that labels of `loaded` are read from, where that is another file's.
-///
-/// # Errors
-/// As [`stored_map`].
-pub(super) fn fed_by(
-    loaded: &Loaded,
-    namespace: Option<&Namespace>,
-    (engine, view): (&RuleEngine, &View),
-) -> Result<Option<Arc<CompiledRule>>, RulesError> {
-    let other = namespace.filter(|n| n.namespace_id != loaded.namespace_id);
-    other.map(|n| stored_map(engine, view, n)).transpose()
 }
 
 /// The code whose `map` feeds a namespace, which need not be that of any of its label generations.
