@@ -3,10 +3,13 @@
 //! Relative paths count from the configuration's folder. Unknown keys are errors that name the nearest known key.
 
 mod http;
+mod source;
 
 pub use http::{Auth, HttpConfig, LISTEN_DEFAULT, Listen, TlsConfig};
+pub use source::{
+    FilesConfig, History, KafkaConfig, OnRefusal, Reference, Setting, SourceConfig, Start, is_secret,
+};
 
-use crate::decode::Format;
 use crate::source::files::MESSAGE_BYTES_MAX;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -120,60 +123,6 @@ impl Default for EngineConfig {
         let workers = std::thread::available_parallelism().map_or(2, |n| n.get().min(64));
         Self { workers, cycle_bytes_max: 64 << 20, block_bytes: 1 << 20, poll_ms: 20 }
     }
-}
-
-/// What a source holds of the past.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum History {
-    /// Every change since the tables were empty.
-    Complete,
-    /// It begins somewhere: sums of rows that lived before are approximate.
-    None,
-}
-
-/// `[sources.NAME]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
-pub enum SourceConfig {
-    /// Files of messages, one a line; each file is one partition of the log.
-    Files {
-        /// Format of the messages.
-        format: Format,
-        /// Files or globs, read side by side.
-        paths: Vec<String>,
-        /// What the files hold of the past.
-        history: History,
-        /// Name of the producer whose change ids these are; default: the source's name.
-        #[serde(default)]
-        producer: Option<String>,
-        /// Tables with columns that the producer hides: an update without `old` is then one that changed only those.
-        #[serde(default)]
-        hidden_columns: Vec<String>,
-        /// What a refused message does.
-        #[serde(default)]
-        on_refusal: OnRefusal,
-        /// Bytes that may wait in all its files before rules that follow it read `lagging`. Default 64 MiB.
-        #[serde(default = "default_lag")]
-        lag_bytes_max: u64,
-    },
-}
-
-fn default_lag() -> u64 {
-    64 << 20
-}
-
-/// What a refusal does.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum OnRefusal {
-    /// The host commits everything before the message and stops with its name.
-    #[default]
-    Stop,
-    /// The rules that read the message's table stand still in front of it; everything else goes on.
-    Pause,
-    /// The message goes to quarantine and counts nothing; the rules that read its table are approximate from then on.
-    Quarantine,
 }
 
 /// `[registry]`
@@ -305,10 +254,8 @@ impl Config {
         if self.sources.is_empty() {
             return Err("no source: add a [sources.NAME] with type, format, paths and history".into());
         }
-        for (name, SourceConfig::Files { paths, .. }) in &self.sources {
-            if paths.is_empty() {
-                return Err(format!("sources.{name}.paths: name at least one file or glob"));
-            }
+        for (name, source) in &self.sources {
+            source.check(name)?;
         }
         if self.engine.workers == 0 || self.engine.workers > 64 {
             return Err("engine.workers: 1 to 64".into());
@@ -384,13 +331,16 @@ fn overlay(table: &mut toml::Table, environment: impl Iterator<Item = (String, S
 
 /// Whether a text is wanted there: then 5000.00, 2026 and true are text. Rules read the types of parameters out of text.
 fn is_text(path: &[String]) -> bool {
-    const TEXTS: [&str; 12] = [
+    const TEXTS: [&str; 15] = [
         "dir",
         "type",
         "format",
         "history",
         "producer",
         "on_refusal",
+        "bootstrap_servers",
+        "topic_pattern",
+        "group",
         "path",
         "hidden_columns",
         "listen",
@@ -545,8 +495,8 @@ path = "labels.ndjson"
         let params = &config.rules["payer"].params;
         assert_eq!(params["big_spender_min"], "5000.50");
         assert_eq!((&params["since"], &params["quoted"]), (&"2026-01-31".into(), &"7d".into()));
-        let SourceConfig::Files { producer, paths, .. } = &config.sources["orders"];
-        assert_eq!((producer.as_deref(), paths.len()), (Some("true"), 2));
+        let SourceConfig::Files(files) = &config.sources["orders"] else { panic!("files") };
+        assert_eq!((files.producer.as_deref(), files.paths.len()), (Some("true"), 2));
     }
 
     #[test]

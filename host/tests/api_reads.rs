@@ -15,6 +15,7 @@ use retag_host::api::quarantine::{Order, Question};
 use retag_host::api::rules::DataState;
 use retag_host::api::{About, ApiError, Reader, SourceAbout, quarantine, rules, status};
 use retag_host::clock::rfc3339;
+use retag_host::source::Unit;
 use retag_host::state::MemStore;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +31,8 @@ fn about(complete: bool) -> About {
             complete,
             format: retag_host::decode::Format::Maxwell,
             hidden_columns: Vec::new(),
-            lag_bytes_max: 64 << 20,
+            unit: Unit::Bytes,
+            lag_max: 64 << 20,
         }],
         sinks: vec!["out".into()],
         running: true,

@@ -1,19 +1,33 @@
-//! The ground that tests with real servers stand on: each server starts, serves real clients, is stopped, killed and started
-//! again on the same port with its data, and leaves nothing behind.
+//! Tests with real servers. The ground that they stand on: each server starts, serves real clients, is stopped, killed and
+//! started again on the same port with its data, and leaves nothing behind. And a host that reads a real broker's topics.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests
 
 #[path = "servers/client.rs"]
 mod client;
+#[path = "servers/database.rs"]
+mod database;
+#[allow(dead_code)] // this binary needs only a part of it
+#[path = "e2e/harness.rs"]
+mod harness;
+#[path = "servers/host.rs"]
+mod host;
 #[path = "servers/kafka.rs"]
 mod kafka;
 #[path = "servers/mariadb.rs"]
 mod mariadb;
 #[path = "servers/maxwell.rs"]
 mod maxwell;
+#[allow(dead_code)] // this binary needs only a part of it
+#[path = "e2e/message.rs"]
+mod message;
 #[path = "servers/processes.rs"]
 mod processes;
 #[path = "servers/redis.rs"]
 mod redis;
+#[path = "servers/source.rs"]
+mod source;
+#[path = "servers/source_refusals.rs"]
+mod source_refusals;
 
 use std::process::ExitCode;
 
@@ -22,6 +36,18 @@ fn main() -> ExitCode {
         return processes::hold();
     }
     retag_tests::trial::run(retag_tests::trials![
+        source::what_is_read_is_what_the_model_says_and_a_restart_goes_on: Kafka;
+        source::a_killed_host_goes_on_where_its_last_commit_was: Kafka;
+        source::a_broker_that_is_away_is_waited_for: Kafka;
+        source::messages_of_every_shape_are_read: Kafka;
+        source::history_and_gaps_are_read_again_beside_the_stream: Kafka;
+        source_refusals::topics_that_cannot_be_read_are_named: Kafka;
+        source_refusals::a_log_that_lost_its_beginning_makes_sums_approximate: Kafka;
+        source_refusals::an_offset_that_is_gone_stops_the_source_for_good: Kafka;
+        source_refusals::a_topic_that_grows_is_refused_until_somebody_takes_it: Kafka;
+        source_refusals::a_refused_message_is_named_by_its_offset_and_passed_when_mended: Kafka;
+        source_refusals::without_any_broker_a_new_source_says_so: Kafka;
+        database::sums_are_those_of_the_database: Kafka, MariaDb, Maxwell;
         maxwell::changes_of_the_database_arrive_on_the_topic: Kafka, MariaDb, Maxwell;
         kafka::a_stopped_and_a_killed_broker_come_back_with_port_and_data: Kafka;
         kafka::lines_go_through_the_brokers_own_tools: Kafka;

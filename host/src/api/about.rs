@@ -5,7 +5,10 @@ use crate::config::{Config, History, SourceConfig};
 use crate::decode::Format;
 use crate::pipeline::drift::Drift;
 use crate::pipeline::swap_times::SwapTimes;
+use crate::source::Unit;
+use crate::source::observed::Observed;
 use crate::state::StateDir;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -32,6 +35,8 @@ pub struct About {
     pub drift: Drift,
     /// What swaps took of workers' time, as of the last tick.
     pub swap_times: Arc<Mutex<SwapTimes>>,
+    /// What sources see of their logs, by name; those whose logs anybody can look at are not among them.
+    pub observed: BTreeMap<String, Arc<Observed>>,
 }
 
 /// A source as configured.
@@ -47,8 +52,10 @@ pub struct SourceAbout {
     pub format: Format,
     /// Tables with columns that its producer hides.
     pub hidden_columns: Vec<String>,
-    /// Bytes that may wait before rules that follow it are lagging.
-    pub lag_bytes_max: u64,
+    /// What its positions count.
+    pub unit: Unit,
+    /// How much may wait, counted so, before rules that follow it are lagging.
+    pub lag_max: u64,
 }
 
 impl About {
@@ -56,14 +63,18 @@ impl About {
     #[must_use]
     pub fn new(config: &Config, dir: &StateDir, running: bool) -> Self {
         let source = |(name, source): (&String, &SourceConfig)| {
-            let SourceConfig::Files { producer, history, format, hidden_columns, lag_bytes_max, .. } = source;
+            let unit = match source {
+                SourceConfig::Files(_) => Unit::Bytes,
+                SourceConfig::Kafka(_) => Unit::Messages,
+            };
             SourceAbout {
                 name: name.clone(),
-                producer: producer.clone().unwrap_or_else(|| name.clone()),
-                complete: *history == History::Complete,
-                format: *format,
-                hidden_columns: hidden_columns.clone(),
-                lag_bytes_max: *lag_bytes_max,
+                producer: source.producer().unwrap_or(name).clone(),
+                complete: source.history() == History::Complete,
+                format: source.format(),
+                hidden_columns: source.hidden_columns().to_vec(),
+                unit,
+                lag_max: source.lag_max(),
             }
         };
         Self {
@@ -77,6 +88,7 @@ impl About {
             rebuild: None,
             drift: Drift::default(),
             swap_times: Arc::default(),
+            observed: BTreeMap::new(),
         }
     }
 

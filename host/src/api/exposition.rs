@@ -4,9 +4,10 @@
 use super::metrics::{BOUNDS, Limit, Metrics};
 use super::release::RunState;
 use super::rules::DataState;
-use super::status::StatusAnswer;
+use super::status::{Source, StatusAnswer};
 use crate::pipeline::swap_times::{self, SwapTimes};
 use crate::registry::GenerationState;
+use crate::source::Unit;
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 
@@ -124,17 +125,46 @@ fn swaps(out: &mut Text, swap_times: &SwapTimes) {
     }
 }
 
+fn of_unit(status: &StatusAnswer, unit: Unit) -> impl Iterator<Item = &Source> {
+    status.sources.iter().filter(move |source| source.partitions.iter().all(|p| p.unit == unit))
+}
+
+fn topics(out: &mut Text, status: &StatusAnswer) {
+    type Figure = fn(&Source) -> u64;
+    let figures: [(&str, &str, Figure); 4] = [
+        ("retag_source_position_messages", "Offsets read and committed, over all partitions.", |source| {
+            source.partitions.iter().map(|p| p.position).sum()
+        }),
+        ("retag_source_lag_messages", "Messages that wait to be read, over all partitions.", |source| {
+            source.partitions.iter().filter_map(|p| p.lag_messages).sum()
+        }),
+        ("retag_source_lag_seconds", "Age of the oldest message that is not applied.", |source| {
+            source.partitions.iter().filter_map(|p| p.lag_seconds).max().unwrap_or(0)
+        }),
+        ("retag_source_waiting_count", "1 = its brokers do not answer.", |source| {
+            u64::from(source.waits_for.is_some())
+        }),
+    ];
+    for (name, help, figure) in figures {
+        out.family(name, "gauge", help);
+        for source in of_unit(status, Unit::Messages) {
+            out.sample(name, &[("source", &source.source)], figure(source));
+        }
+    }
+}
+
 fn sources(out: &mut Text, status: &StatusAnswer) {
     out.family("retag_source_position_bytes", "gauge", "Bytes read and committed, over all partitions.");
-    for source in &status.sources {
+    for source in of_unit(status, Unit::Bytes) {
         let read: u64 = source.partitions.iter().map(|p| p.position).sum();
         out.sample("retag_source_position_bytes", &[("source", &source.source)], read);
     }
     out.family("retag_source_lag_bytes", "gauge", "Bytes that wait to be read, over all partitions.");
-    for source in &status.sources {
+    for source in of_unit(status, Unit::Bytes) {
         let lag: u64 = source.partitions.iter().filter_map(|p| p.lag_bytes).sum();
         out.sample("retag_source_lag_bytes", &[("source", &source.source)], lag);
     }
+    topics(out, status);
     out.family("retag_sink_next_commit", "gauge", "The first commit that the sink has not got whole.");
     for sink in status.sinks.iter().filter(|sink| sink.configured) {
         let next = sink.next.map_or(0, |place| place.commit);

@@ -8,6 +8,7 @@ use crate::aggregate::SET_ENTRIES_MAX;
 use crate::config::Manage;
 use crate::pipeline::rebuild::unfinished;
 use crate::pipeline::rows::Totals;
+use crate::source::Unit;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -60,7 +61,7 @@ pub(super) fn all(
         problems.push(problem(
             Severity::Warning,
             "approximate",
-            format!("source {name} was first read with history = \"none\": sums lack rows that lived before for good"),
+            format!("source {name} did not hold its whole history when it was first read: sums lack rows that lived before for good"),
             "read the whole history into a new state directory with history = \"complete\"",
         ));
     }
@@ -71,12 +72,18 @@ pub(super) fn all(
     for drift in reader.about.drift.of(&reader.registry) {
         problems.push(problem(Severity::Info, "drift", drift, next));
     }
-    for (source, bytes) in lag::behind(reader) {
-        let (name, most) = (&source.name, source.lag_bytes_max);
+    for (source, waiting) in lag::behind(reader) {
+        let (name, most) = (&source.name, source.lag_max);
+        let unit = match source.unit {
+            Unit::Bytes => "bytes",
+            Unit::Messages => "messages",
+        };
         problems.push(problem(
             Severity::Warning,
             "lagging",
-            format!("{bytes} bytes of source {name} wait, more than lag_bytes_max = {most}: labels are late"),
+            format!(
+                "{waiting} {unit} of source {name} wait, more than lag_{unit}_max = {most}: labels are late"
+            ),
             "retag status",
         ));
     }
@@ -101,7 +108,17 @@ pub(super) fn all(
 }
 
 fn of_source(source: &Source, problems: &mut Vec<Problem>) {
-    for partition in &source.partitions {
+    if let Some(what) = &source.waits_for {
+        let message =
+            format!("source {} waits for {what}; nothing is lost, and labels stand still", source.source);
+        problems.push(problem(
+            Severity::Error,
+            "source-waits",
+            message,
+            "look at the brokers and the network",
+        ));
+    }
+    for partition in source.partitions.iter().filter(|partition| partition.unit == Unit::Bytes) {
         let name = format!("source {}: {}", source.source, partition.partition);
         match partition.bytes {
             None => problems.push(problem(

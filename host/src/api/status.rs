@@ -7,8 +7,10 @@ use super::problem::{self, Problem};
 use super::reader::Reader;
 use super::rebuild::RebuildProgress;
 use super::rules::{self, RuleAnswer};
+use crate::clock;
 use crate::label::outbox::Place;
 use crate::pipeline::rows::{CURSORS, Cursors, Totals};
+use crate::source::Unit;
 use crate::state::Table;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -60,6 +62,8 @@ pub struct Source {
     pub id_form: Option<String>,
     /// What that means for changes that come again.
     pub guarantee: String,
+    /// What it waits for, where its brokers do not answer; null where they do, and for files.
+    pub waits_for: Option<String>,
     /// Its partitions.
     pub partitions: Vec<Partition>,
 }
@@ -67,14 +71,22 @@ pub struct Source {
 /// A partition of a source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Partition {
-    /// Path as seen from the configuration's folder.
+    /// Path as seen from the configuration's folder; of Kafka `topic/partition`.
     pub partition: String,
-    /// Applied up to this byte.
+    /// What positions count: `bytes` of a file, `messages` of a topic.
+    pub unit: Unit,
+    /// Applied up to this byte, or to this offset.
     pub position: u64,
-    /// Size of the file now; null where it is not there.
+    /// Size of the file now; null where it is not there, and for Kafka.
     pub bytes: Option<u64>,
-    /// Bytes that wait to be read.
+    /// Bytes that wait to be read; null for Kafka.
     pub lag_bytes: Option<u64>,
+    /// Offset behind the last message that may be read; null where it is not known, and for files.
+    pub end_offset: Option<u64>,
+    /// Messages that wait to be read, counted by their offsets; null where it is not known, and for files.
+    pub lag_messages: Option<u64>,
+    /// Age of the oldest message that is not applied, 0 where none waits; null where it is not known, and for files.
+    pub lag_seconds: Option<u64>,
 }
 
 /// A sink.
@@ -136,14 +148,21 @@ fn source(reader: &Reader, name: &str, about: Option<&SourceAbout>) -> Source {
         Some(_) => "each change once",
         None => "not known before the first change",
     };
-    let of_source = reader.positions.partitions.iter().filter(|(p, _)| p.source == name);
-    let partition = |(partition, position): &(crate::source::Partition, u64)| {
-        let bytes = lag::size(reader, partition);
+    let partitions = reader.positions.partitions.iter().enumerate();
+    let of_source = partitions.filter(|(_, (p, _))| p.source == name);
+    let now_us = clock::wall_us();
+    let partition = |(number, known): (usize, &(crate::source::Partition, u64))| {
+        let (partition, position) = known;
+        let (observed, waiting) = (lag::observed(reader, partition), lag::waiting(reader, number, known));
         Partition {
             partition: partition.name.clone(),
+            unit: partition.unit,
             position: *position,
-            bytes,
-            lag_bytes: bytes.map(|bytes| bytes.saturating_sub(*position)),
+            bytes: lag::size(reader, partition),
+            lag_bytes: waiting.filter(|_| partition.unit == Unit::Bytes),
+            end_offset: observed.and_then(|observed| observed.end(number)),
+            lag_messages: waiting.filter(|_| partition.unit == Unit::Messages),
+            lag_seconds: observed.and_then(|observed| observed.lag_seconds(number, *position, now_us)),
         }
     };
     Source {
@@ -152,6 +171,7 @@ fn source(reader: &Reader, name: &str, about: Option<&SourceAbout>) -> Source {
         producer,
         id_form,
         guarantee: guarantee.to_owned(),
+        waits_for: reader.about.observed.get(name).and_then(|observed| observed.waits_for()),
         partitions: of_source.map(partition).collect(),
     }
 }

@@ -2,12 +2,13 @@
 
 use super::ConfigArg;
 use super::print::{Form, Out, Table};
-use crate::config::{Config, SinkConfig, SourceConfig};
+use crate::config::{Config, SinkConfig};
 use crate::pipeline::rows::Positions;
 use crate::pipeline::rules::{attach, load_all};
 use crate::pipeline::setup::Options;
+use crate::pipeline::sources::find;
 use crate::registry::Registry;
-use crate::source::files::discover;
+use crate::source::{Partition, Unit};
 use crate::state::{MemStore, StateWriter};
 use anyhow::{Context, ensure};
 use serde::Serialize;
@@ -49,6 +50,9 @@ struct PlannedSource {
     history: String,
     files: Vec<String>,
     bytes: u64,
+    /// Of topics.
+    partitions: Vec<String>,
+    messages: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -81,13 +85,18 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 fn plan(config: &Config) -> anyhow::Result<Plan> {
     let mut sources = Vec::new();
     for (name, source) in &config.sources {
-        let SourceConfig::Files { paths, history, .. } = source;
-        let files = discover(&config.folder, name, paths, &[])?;
+        let partitions = find(config, (name, source), &[], false)?;
+        let (files, topics): (Vec<_>, Vec<_>) =
+            partitions.into_iter().partition(|(partition, _)| partition.unit == Unit::Bytes);
+        let names =
+            |partitions: &[(Partition, u64)]| partitions.iter().map(|(p, _)| p.name.clone()).collect();
         sources.push(PlannedSource {
             source: name.clone(),
-            history: format!("{history:?}").to_lowercase(),
-            bytes: files.iter().map(|file| file.first_size).sum(),
-            files: files.into_iter().map(|file| file.name).collect(),
+            history: format!("{:?}", source.history()).to_lowercase(),
+            bytes: files.iter().map(|(file, _)| file.first_size).sum(),
+            messages: topics.iter().map(|(topic, at)| topic.first_size.saturating_sub(*at)).sum(),
+            files: names(&files),
+            partitions: names(&topics),
         });
     }
     let mut sinks = Vec::new();
@@ -138,13 +147,14 @@ fn rules(config: &Config) -> anyhow::Result<Vec<PlannedRule>> {
 
 fn print(plan: &Plan, out: &mut Out) -> anyhow::Result<()> {
     out.line(&format!("state in {}, {} workers\n", plan.state, plan.workers))?;
-    let mut table = Table::new(["SOURCE", "HISTORY", "FILES", "BYTES"]);
+    let mut table = Table::new(["SOURCE", "HISTORY", "PARTITIONS", "BYTES", "MESSAGES"]);
     for source in &plan.sources {
         table.row([
             source.source.clone(),
             source.history.clone(),
-            source.files.join(", "),
+            [source.files.as_slice(), &source.partitions].concat().join(", "),
             source.bytes.to_string(),
+            source.messages.to_string(),
         ]);
     }
     table.print(out)?;

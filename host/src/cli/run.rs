@@ -10,6 +10,7 @@ use crate::pipeline::coordinator::Pipeline;
 use crate::pipeline::setup::{self, Engine, Options};
 use crate::pipeline::swap_times::SwapTimes;
 use crate::pipeline::threads::{self, Watch};
+use crate::source::observed::Observed;
 use anyhow::Context;
 use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;
@@ -33,6 +34,9 @@ pub(super) struct Args {
     /// Give up what a sink that is no longer configured has not got.
     #[arg(long, value_name = "SINK")]
     drop_sink: Vec<String>,
+    /// Read new partitions of a Kafka source's topics from their beginning.
+    #[arg(long, value_name = "SOURCE")]
+    accept_partitions: Vec<String>,
     /// Read the history of a rule anew before anything else: one that is new to the state, or has another map side.
     #[arg(long, value_name = "RULE")]
     rebuild: Vec<String>,
@@ -49,14 +53,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let begin = clock::moment();
     let config = Config::read(&args.config.config)?;
-    let options = Options {
-        until_end: args.until_end,
-        remove: args.remove.clone(),
-        drop_sinks: args.drop_sink.clone(),
-        manage: config.registry.manage,
-        started_us: clock::wall_us(),
-        cache: None,
-    };
+    let options = options(args, &config);
     let stop = stop_flag()?;
     for rule in &args.rebuild {
         rebuild(&config, &options, rule, &stop)?;
@@ -79,10 +76,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let bad_before = engine.pipeline.status().bad_images;
     let mut bad = 0;
     let mut said = 0;
+    let mut waits = Waits::new(&engine);
     let swap_times = Arc::<Mutex<SwapTimes>>::default();
     let shown_times = swap_times.clone();
     let mut show = |pipeline: &Pipeline| {
         progress.show(pipeline);
+        waits.show();
         shown_times.lock().unwrap_or_else(PoisonError::into_inner).clone_from(pipeline.swap_times());
         for given_up in pipeline.given_up.iter().skip(said) {
             eprintln!("retag: {given_up}");
@@ -100,6 +99,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let mailbox = channel();
     let about =
         About { drift: engine.pipeline.drift.clone(), swap_times, ..About::new(&config, &engine.dir, true) };
+    let about = About { observed: engine.observed.clone(), ..about };
     let commands = Commands::running(Submitter::new(mailbox.0.clone()), config.registry.manage);
     let served = Served::start(&config, &engine, about, commands)?;
     let result = threads::run(engine.pipeline, engine.parts, tick, mailbox, watch);
@@ -117,6 +117,41 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         println!("{stats}");
     }
     result.map_err(anyhow::Error::from)
+}
+
+/// What the command line adds to the configuration.
+fn options(args: &Args, config: &Config) -> Options {
+    Options {
+        until_end: args.until_end,
+        remove: args.remove.clone(),
+        drop_sinks: args.drop_sink.clone(),
+        accept_partitions: args.accept_partitions.clone(),
+        manage: config.registry.manage,
+        started_us: clock::wall_us(),
+        cache: None,
+    }
+}
+
+/// Says when a source begins to wait for its brokers, and when it is over.
+struct Waits(Vec<(String, Arc<Observed>, bool)>);
+
+impl Waits {
+    fn new(engine: &Engine) -> Self {
+        let one = |(name, observed): (&String, &Arc<Observed>)| (name.clone(), observed.clone(), false);
+        Self(engine.observed.iter().map(one).collect())
+    }
+
+    fn show(&mut self) {
+        for (name, observed, waited) in &mut self.0 {
+            let waits_for = observed.waits_for();
+            match &waits_for {
+                Some(what) if !*waited => eprintln!("retag: source {name} waits for {what}"),
+                None if *waited => eprintln!("retag: source {name} reads on"),
+                _ => {}
+            }
+            *waited = waits_for.is_some();
+        }
+    }
 }
 
 /// The socket in the state directory, and the listening side where there is one.
@@ -166,6 +201,7 @@ fn rebuild(config: &Config, options: &Options, rule: &str, stop: &AtomicBool) ->
         eprintln!("retag: reading the history of rule {rule}");
         let mut progress = Progress::new();
         let mut about = About::new(config, &engine.dir, true);
+        about.observed.clone_from(&engine.observed);
         about.rebuild = engine
             .pipeline
             .rebuilt_rule()

@@ -4,6 +4,7 @@ use super::ask::Asker;
 use super::place::PlaceArgs;
 use super::print::{Form, Out, Table, cell, or_dash};
 use crate::api::status::StatusAnswer;
+use crate::source::Unit;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -47,7 +48,7 @@ fn text(answer: &StatusAnswer, out: &mut Out) -> anyhow::Result<()> {
 
 fn sources(answer: &StatusAnswer, out: &mut Out) -> anyhow::Result<()> {
     let mut table =
-        Table::new(["SOURCE", "PARTITION", "POSITION", "BYTES", "LAG", "HISTORY", "IDS", "GUARANTEE"]);
+        Table::new(["SOURCE", "PARTITION", "POSITION", "END", "LAG", "HISTORY", "IDS", "GUARANTEE"]);
     for source in &answer.sources {
         let history = match source.complete {
             Some(true) => "complete",
@@ -55,13 +56,16 @@ fn sources(answer: &StatusAnswer, out: &mut Out) -> anyhow::Result<()> {
             None => "not configured",
         };
         for partition in &source.partitions {
-            let number = |n: Option<u64>| n.map_or_else(|| "gone".to_owned(), |n| n.to_string());
+            let unknown = if partition.unit == Unit::Bytes { "gone" } else { "not known" };
+            let number = |n: Option<u64>| n.map_or_else(|| unknown.to_owned(), |n| n.to_string());
+            let seconds = partition.lag_seconds.filter(|seconds| *seconds > 0);
+            let seconds = seconds.map_or_else(String::new, |seconds| format!(" ({seconds} s)"));
             table.row([
                 source.source.clone(),
                 partition.partition.clone(),
                 partition.position.to_string(),
-                number(partition.bytes),
-                number(partition.lag_bytes),
+                number(partition.bytes.or(partition.end_offset)),
+                number(partition.lag_bytes.or(partition.lag_messages)) + &seconds,
                 history.to_owned(),
                 or_dash(source.id_form.as_deref()),
                 source.guarantee.clone(),

@@ -126,7 +126,7 @@ pub enum IdForm {
 /// One change of a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Byte offset of the message in its partition.
+    /// Position of the message in its partition.
     pub position: u64,
     /// Its id, if the producer gives one.
     pub id: Option<ChangeId>,
@@ -164,7 +164,7 @@ pub const OF_THE_LOG: [&str; 4] = ["id-form-changed", "log-restarted", "missing-
 pub struct Refusal {
     /// Stable code, e.g. `update-without-old`.
     pub code: &'static str,
-    /// Byte offset of the message in its partition.
+    /// Position of the message in its partition.
     pub position: u64,
     /// `database.table`, or empty where the message does not say.
     pub table: String,
@@ -207,6 +207,17 @@ impl Decoded {
         self.aside.clear();
         self.end = 0;
         self.transaction_end = None;
+    }
+
+    /// Puts positions in the place of what was counted from the block's first byte on; `places` begins anew at the block's
+    /// start and is asked in ascending order.
+    pub fn place<P: FnMut(u64) -> u64>(&mut self, places: impl Fn() -> P) {
+        let mut place = places();
+        self.changes.iter_mut().for_each(|change| change.position = place(change.position));
+        let mut place = places();
+        self.aside.iter_mut().chain(&mut self.refusal).for_each(|r| r.position = place(r.position));
+        self.transaction_end = self.transaction_end.map(|end| places()(end));
+        self.end = places()(self.end);
     }
 
     /// Clears, and makes one batch per table of `plan` unless they are there already.

@@ -74,9 +74,9 @@ pub struct Status {
     pub transitions: u64,
     /// The last durable commit.
     pub commit: u64,
-    /// Bytes applied, of all partitions.
+    /// Applied of all partitions: bytes, of Kafka messages.
     pub bytes_read: u64,
-    /// Bytes known to be there.
+    /// Known to be there, counted the same way.
     pub bytes_known: u64,
 }
 
@@ -135,15 +135,7 @@ impl Pipeline {
     ) -> Self {
         let partitions = book.positions.partitions.iter().zip(&program.partitions);
         let partitions = partitions
-            .map(|((partition, position), source)| PartitionRun {
-                source: *source,
-                partition: partition.clone(),
-                applied: *position,
-                next: *position,
-                until: u64::MAX,
-                reading: false,
-                at_end: false,
-            })
+            .map(|((partition, at), source)| PartitionRun::new(*source, partition, (*at, u64::MAX)))
             .collect();
         let sinks = book.cursors.iter().map(|(name, cursor)| SinkRun {
             name: name.clone(),
@@ -197,8 +189,8 @@ impl Pipeline {
             changes_since_start: totals.changes.saturating_sub(self.changes_at_start),
             transitions: totals.transitions,
             commit: self.view.commit(),
-            bytes_read: self.partitions.iter().map(|p| p.applied).sum(),
-            bytes_known: self.partitions.iter().map(PartitionRun::known_end).sum(),
+            bytes_read: self.partitions.iter().map(PartitionRun::read).sum(),
+            bytes_known: self.partitions.iter().map(PartitionRun::known).sum(),
         }
     }
 
@@ -270,6 +262,7 @@ impl Pipeline {
                 self.in_flight = false;
                 self.view = view;
                 self.commands.durable();
+                self.tell_sources(out);
             }
             Message::Command(submitted) => self.commands.push(*submitted),
             Message::Folded(view) if view.commit() >= self.view.commit() => self.view = view,

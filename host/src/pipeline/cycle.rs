@@ -180,7 +180,10 @@ mod tests {
     use super::*;
 
     fn block(partition: usize, start: u64, length: usize) -> DecodeTask {
-        whole(Block { partition, start, bytes: Arc::new(vec![b'x'; length]), at_end: false }, false)
+        whole(
+            Block { partition, start, bytes: Arc::new(vec![b'x'; length]), index: None, at_end: false },
+            false,
+        )
     }
 
     fn refusal(position: u64) -> Refusal {

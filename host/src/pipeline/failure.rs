@@ -14,16 +14,16 @@ pub enum Failure {
     Source(#[from] SourceError),
     /// A message that cannot be applied exactly; everything before it is committed.
     #[error(
-        "{code}: source {source_name}, {partition} at byte {position}{table}: {message}\n\
+        "{code}: source {source_name}, {place}{table}: {message}\n\
          everything before it is committed; the host stops in front of it",
-        code = refusal.code, position = refusal.position, message = refusal.message,
+        code = refusal.code, message = refusal.message,
         table = if refusal.table.is_empty() { String::new() } else { format!(", table {}", refusal.table) }
     )]
     Refused {
         /// Name of the source.
         source_name: String,
-        /// Partition.
-        partition: String,
+        /// Partition and position.
+        place: String,
         /// What and why.
         refusal: Refusal,
     },

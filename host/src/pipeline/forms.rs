@@ -6,8 +6,10 @@
 
 use super::failure::Failure;
 use super::rows::Positions;
-use super::setup::{SetupError, SourceInput};
+use super::setup::SetupError;
+use super::sources::SourceInput;
 use crate::decode::{Decoded, Decoder, Format, IdForm, Plan, Refusal};
+use crate::source::Unit;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -74,7 +76,9 @@ pub(super) fn settle_first(sources: &mut [SourceInput], positions: &mut Position
     let mut seen = Vec::new();
     for (number, (partition, position)) in positions.partitions.iter().enumerate() {
         let source = sources.iter_mut().find(|source| source.name == partition.source);
-        let Some(source) = source.filter(|_| *position == 0) else { continue };
+        // What a log of messages holds comes when it comes: its forms are settled with its first cycles.
+        let is_first = *position == 0 && partition.unit == Unit::Bytes;
+        let Some(source) = source.filter(|_| is_first) else { continue };
         let block = source.reader.read(number, 0, FIRST_BYTES)?;
         decoder.decode(&block.bytes, 0, &mut decoded);
         let form = decoded.form.zip(decoded.changes.first().map(|change| change.position));
@@ -87,8 +91,9 @@ pub(super) fn settle_first(sources: &mut [SourceInput], positions: &mut Position
     let refused = settle(&mut positions.id_forms, seen, producer).into_iter().next();
     let Some((number, refusal)) = refused else { return Ok(()) };
     let partition = positions.partitions.get(number).map(|(p, _)| p.clone());
-    let (source_name, partition) = partition.map(|p| (p.source, p.name)).unwrap_or_default();
-    Err(Failure::Refused { source_name, partition, refusal }.into())
+    let place = partition.map(|p| (p.place(refusal.position), p.source));
+    let (place, source_name) = place.unwrap_or_default();
+    Err(Failure::Refused { source_name, place, refusal }.into())
 }
 
 fn form_changed(fixed: &str, form: &str, position: u64) -> Refusal {

@@ -139,16 +139,10 @@ impl Pipeline {
         }
         let fence = gap.map_or(&namespace.fence, |gap| gap.until.as_ref().unwrap_or(&gap.from));
         let fence = fence.iter().zip(&backfill.done);
-        let partitions = self.partitions.iter().zip(fence).map(|(p, (until, done))| PartitionRun {
-            source: p.source,
-            partition: p.partition.clone(),
-            applied: *done,
-            next: *done,
-            until: *until,
-            reading: false,
-            at_end: false,
-        });
-        let partitions = partitions.collect();
+        let partitions = self.partitions.iter().zip(fence);
+        let partitions = partitions
+            .map(|(p, (until, done))| PartitionRun::new(p.source, &p.partition, (*done, *until)))
+            .collect();
         let ledger = match gap {
             Some(gap) => load_gap_ledger(&self.view, gap),
             None => load_ledger(&self.view, Scope::Lane(operation)),
@@ -199,8 +193,9 @@ impl Pipeline {
         p.reading = false;
         match block {
             Err(error) => self.halt_lane(error.to_string()),
-            Ok(block) if stopping || block.start != p.next || block.bytes.is_empty() => {}
-            Ok(block) => {
+            Ok(block) if stopping || block.start != p.next || !block.advances() => {}
+            Ok(mut block) => {
+                block.truncate(p.until);
                 p.next = block.end();
                 run.held.push_back(block);
             }

@@ -70,6 +70,8 @@ pub enum Message {
         /// The block, or what stands in the way.
         block: Result<Block, SourceError>,
     },
+    /// Pipeline → source: everything in front of these positions of its partitions is safe.
+    Safe(Vec<(usize, u64)>),
     /// Pipeline → worker: decode and run the rules.
     Decode(DecodeTask),
     /// Worker → pipeline.

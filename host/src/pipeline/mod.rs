@@ -29,6 +29,7 @@ pub mod rebuild;
 pub mod rows;
 pub mod rules;
 pub mod setup;
+pub mod sources;
 pub mod shard;
 pub mod swap_times;
 pub mod sweep;

@@ -31,6 +31,10 @@ impl Actor for Reader {
                 let block = self.0.read_again(partition, offset, (bytes_max, until));
                 Message::BlockAgain { lane, partition, block }
             }
+            Message::Safe(positions) => {
+                self.0.safe(&positions);
+                return;
+            }
             _ => return,
         };
         out.push(answer.to(Address::Pipeline));

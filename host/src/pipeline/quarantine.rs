@@ -65,8 +65,7 @@ impl BadImage {
 
 /// The line of a block at `position`.
 pub(super) fn line_at(block: &Block, position: u64) -> &[u8] {
-    let at = usize::try_from(position.saturating_sub(block.start)).unwrap_or(usize::MAX);
-    let rest = block.bytes.get(at..).unwrap_or(&[]);
+    let rest = block.bytes.get(block.byte_of(position)..).unwrap_or(&[]);
     rest.get(..memchr::memchr(b'\n', rest).unwrap_or(rest.len())).unwrap_or(&[])
 }
 
@@ -158,8 +157,8 @@ mod tests {
 
     #[test]
     fn the_line_is_found_by_its_position() {
-        let block =
-            Block { partition: 0, start: 100, bytes: b"one\ntwo\nthree".to_vec().into(), at_end: true };
+        let bytes = b"one\ntwo\nthree".to_vec().into();
+        let block = Block { partition: 0, start: 100, bytes, index: None, at_end: true };
         let texts = [100, 104, 108, 50, 500].map(|position| line_at(&block, position));
         assert_eq!(texts, [&b"one"[..], b"two", b"three", b"one", b""]);
     }

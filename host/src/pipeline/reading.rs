@@ -3,8 +3,7 @@
 use super::coordinator::Pipeline;
 use super::cycle::{Phase, whole};
 use super::message::{Address, Envelope, Message};
-use crate::source::{Block, Partition, Position};
-use std::sync::Arc;
+use crate::source::{Block, Partition, Position, Unit};
 
 /// One partition.
 pub(super) struct PartitionRun {
@@ -18,11 +17,36 @@ pub(super) struct PartitionRun {
     pub(super) until: Position,
     pub(super) reading: bool,
     pub(super) at_end: bool,
+    /// Where this run began, where positions of partitions cannot be compared; else 0.
+    from: Position,
 }
 
 impl PartitionRun {
+    /// One that is applied up to `applied` and is read up to `until`.
+    pub(super) fn new(source: usize, partition: &Partition, (applied, until): (Position, Position)) -> Self {
+        let applied = applied.max(partition.begins);
+        let from = if partition.unit == Unit::Bytes { 0 } else { applied };
+        let partition = partition.clone();
+        Self { source, partition, applied, next: applied, until, reading: false, at_end: false, from }
+    }
+
+    /// How far it has come in this run, in what a partition is compared with others by.
+    fn way(&self) -> u64 {
+        self.next.saturating_sub(self.from)
+    }
+
+    /// What is applied of it, from where reading began.
+    pub(super) fn read(&self) -> u64 {
+        self.applied.saturating_sub(self.partition.begins)
+    }
+
+    /// What is known to be there, from where reading began.
+    pub(super) fn known(&self) -> u64 {
+        self.known_end().saturating_sub(self.partition.begins)
+    }
+
     /// As far as it is known to go: to its bound, else to the size at first or what was read since.
-    pub(super) fn known_end(&self) -> Position {
+    fn known_end(&self) -> Position {
         self.partition.first_size.max(self.applied).min(self.until)
     }
 }
@@ -49,13 +73,10 @@ impl Pipeline {
         if self.stopping.is_some() || block.start != partition.next {
             return;
         }
-        if block.end() > partition.until {
-            let length = usize::try_from(partition.until - block.start).unwrap_or(usize::MAX);
-            Arc::make_mut(&mut block.bytes).truncate(length);
-        }
+        block.truncate(partition.until);
         partition.next = block.end();
         partition.at_end |= partition.next >= partition.until;
-        if !block.bytes.is_empty() {
+        if block.advances() {
             self.held.push_back(block);
         }
     }
@@ -82,7 +103,7 @@ impl Pipeline {
         let follow = woken && !self.settings.until_end;
         // The partition that is furthest behind in bytes read goes first, so that all advance side by side.
         let mut order: Vec<usize> = (0..self.partitions.len()).collect();
-        order.sort_by_key(|n| self.partitions.get(*n).map(|p| p.next));
+        order.sort_by_key(|n| self.partitions.get(*n).map(PartitionRun::way));
         for number in order {
             let Some(p) = self.partitions.get_mut(number) else { continue };
             if room == 0 || p.reading || (p.at_end && !follow) {
@@ -90,10 +111,25 @@ impl Pipeline {
             }
             room -= 1;
             p.reading = true;
-            let left = usize::try_from(p.until.saturating_sub(p.next)).unwrap_or(usize::MAX);
+            let left = match p.partition.unit {
+                Unit::Bytes => usize::try_from(p.until.saturating_sub(p.next)).unwrap_or(usize::MAX),
+                Unit::Messages => usize::MAX,
+            };
             let bytes_max = self.settings.block_bytes.min(left);
             let read = Message::Read { partition: number, offset: p.next, bytes_max };
             out.push(read.to(Address::Source(p.source)));
+        }
+    }
+
+    /// Says to the sources that number their messages how far they are safe: `positions` of the durable commit.
+    pub(super) fn tell_sources(&self, out: &mut Vec<Envelope>) {
+        for source in 0..self.program.sources.len() {
+            let of_source = self.partitions.iter().enumerate().filter(|(_, p)| p.source == source);
+            let numbered = of_source.filter(|(_, p)| p.partition.unit == Unit::Messages);
+            let positions: Vec<(usize, Position)> = numbered.map(|(n, p)| (n, p.applied)).collect();
+            if !positions.is_empty() {
+                out.push(Message::Safe(positions).to(Address::Source(source)));
+            }
         }
     }
 

@@ -35,8 +35,8 @@ impl Pipeline {
             _ => {
                 let first = refusals.into_iter().next();
                 if let Some((partition, refusal)) = first.filter(|_| self.stopping.is_none()) {
-                    let (source_name, partition) = self.place(partition);
-                    self.stopping = Some(Err(Failure::Refused { source_name, partition, refusal }));
+                    let (source_name, place) = self.place(partition, refusal.position);
+                    self.stopping = Some(Err(Failure::Refused { source_name, place, refusal }));
                 }
                 self.held.clear();
             }
@@ -77,20 +77,20 @@ impl Pipeline {
         decoded.refusal.is_none().then_some(readers)
     }
 
-    /// Names of the source and of a partition.
-    fn place(&self, partition: usize) -> (String, String) {
+    /// Name of the source of a partition, and the place in that in words.
+    fn place(&self, partition: usize, position: u64) -> (String, String) {
         let run = self.partitions.get(partition);
         let source = run.and_then(|p| self.program.sources.get(p.source));
-        let name = run.map_or_else(String::new, |p| p.partition.name.clone());
-        (source.map_or_else(String::new, |s| s.name.clone()), name)
+        let place = run.map_or_else(String::new, |p| p.partition.place(position));
+        (source.map_or_else(String::new, |s| s.name.clone()), place)
     }
 
     /// The refusal with its place.
     fn in_words(&self, partition: usize, refusal: &Refusal) -> String {
-        let (source, partition) = self.place(partition);
         let Refusal { code, position, table, message } = refusal;
         let table = if table.is_empty() { String::new() } else { format!(", table {table}") };
-        format!("{code}: source {source}, {partition} at byte {position}{table}: {message}")
+        let (source, place) = self.place(partition, *position);
+        format!("{code}: source {source}, {place}{table}: {message}")
     }
 
     /// Why the lane cannot go on, with its place.

@@ -15,22 +15,21 @@ use super::parts::{Deliverer, Reader, SharedView, Writer};
 use super::program::{Program, SourceProgram};
 use super::rows::{LOGS, POSITIONS, Positions, Scope};
 use super::rules::{Attached, Loaded, RulesError, attach, load_all};
+use super::sources::{SourceInput, open_sources};
 use super::sweep::{Pair, SLICE_KEYS, SWEEP, Stage, Sweep};
 use super::threads::Parts;
 use super::worker::Worker;
 use crate::aggregate::SET_ENTRIES_MAX;
-use crate::config::{Config, Deliver, History, Manage, OnRefusal, SinkConfig, SourceConfig};
-use crate::decode::Format;
+use crate::config::{Config, Deliver, Manage, SinkConfig};
 use crate::label::outbox::Place;
 use crate::registry::command::Audience;
 use crate::registry::{Gap, META_KEY, NO_SPACE, Registry};
 use crate::sink::{Sink, SinkError, ndjson::Ndjson, table::Table as TableSink};
-use crate::source::files::{Files, discover};
-use crate::source::{Source, SourceError};
+use crate::source::SourceError;
+use crate::source::observed::Observed;
 use crate::state::ledger::{Id, LogTable, decode_ids};
 use crate::state::{Commit, FjallStore, StateDir, StateWriter, Store, StoreError, Table, View};
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -61,8 +60,8 @@ pub enum SetupError {
          afterwards change them again"
     )]
     SweepFirst,
-    /// Two partitions are one file.
-    #[error("same-file: {0} and {1} are one file, and would count twice; name it once")]
+    /// Two partitions are one file, or of one topic.
+    #[error("same-file: {0} and {1} are one file or topic, and would count twice; name it once")]
     SameFile(String, String),
     /// A sink that still has something to get is not configured.
     #[error(
@@ -89,6 +88,8 @@ pub struct Options {
     pub remove: Vec<String>,
     /// Sinks that are no longer configured and may lose what they have not got.
     pub drop_sinks: Vec<String>,
+    /// Sources whose topics may have more partitions than they had.
+    pub accept_partitions: Vec<String>,
     /// Who decides which rules run.
     pub manage: Manage,
     /// Wall time of the start, µs.
@@ -107,6 +108,8 @@ pub struct Engine {
     pub view: SharedView,
     /// Random id of the state, and its epoch.
     pub state_id: String,
+    /// What sources see of their logs, by name.
+    pub observed: BTreeMap<String, Arc<Observed>>,
     /// Held as long as the engine runs.
     pub dir: StateDir,
 }
@@ -119,8 +122,9 @@ pub fn open(config: &Config, options: &Options) -> Result<Engine, SetupError> {
     let (dir, inputs) = inputs(config, options)?;
     let state_id = dir.id().to_owned();
     let options = Options { cache: Some(dir.path().to_owned()), ..options.clone() };
+    let observed = observed(&inputs.sources);
     let (pipeline, parts, view) = build(inputs, &options)?;
-    Ok(Engine { pipeline, parts, view, state_id, dir })
+    Ok(Engine { pipeline, parts, view, state_id, observed, dir })
 }
 
 /// Opens the engine that reads the history of rule `rule` anew; `None` when there is nothing left to read.
@@ -131,8 +135,13 @@ pub fn open_rebuild(config: &Config, options: &Options, rule: &str) -> Result<Op
     let options = Options { until_end: true, ..options.clone() };
     let (dir, inputs) = inputs(config, &options)?;
     let state_id = dir.id().to_owned();
+    let observed = observed(&inputs.sources);
     let built = super::rebuild::build(inputs, rule)?;
-    Ok(built.map(|(pipeline, parts, view)| Engine { pipeline, parts, view, state_id, dir }))
+    Ok(built.map(|(pipeline, parts, view)| Engine { pipeline, parts, view, state_id, observed, dir }))
+}
+
+fn observed(sources: &[SourceInput]) -> BTreeMap<String, Arc<Observed>> {
+    sources.iter().filter_map(|source| Some((source.name.clone(), source.observed.clone()?))).collect()
 }
 
 /// Opens what an engine is built from.
@@ -140,23 +149,7 @@ fn inputs(config: &Config, options: &Options) -> Result<(StateDir, Inputs), Setu
     let dir = StateDir::open(&config.resolve(&config.state.dir))?;
     let store: Arc<dyn Store> = Arc::new(FjallStore::open(&dir.store_path())?);
     let (writer, view) = StateWriter::open(store)?;
-    let positions = discover_all(config, stored_positions(&view)?)?;
-    let mut sources = Vec::new();
-    for (name, source) in &config.sources {
-        let SourceConfig::Files { format, producer, hidden_columns, history, on_refusal, .. } = source;
-        let partitions: Vec<_> = positions.partitions.iter().map(|(p, _)| p.clone()).collect();
-        let files = Files::open(&config.folder, name, &partitions, format.boundary(), options.until_end)?;
-        sources.push(SourceInput {
-            name: name.clone(),
-            producer: producer.clone().unwrap_or_else(|| name.clone()),
-            says_producer: producer.is_some(),
-            format: *format,
-            hidden_columns: hidden_columns.clone(),
-            complete: *history == History::Complete,
-            on_refusal: *on_refusal,
-            reader: Box::new(files),
-        });
-    }
+    let (positions, sources) = open_sources(config, options, (stored_positions(&view)?, dir.id()))?;
     let sinks = open_sinks(config)?;
     let rules = load_all(config, &stored_registry(&view)?.taken_over, Some(dir.path()))?;
     let inputs = Inputs {
@@ -181,26 +174,6 @@ fn inputs(config: &Config, options: &Options) -> Result<(StateDir, Inputs), Setu
         },
     };
     Ok((dir, inputs))
-}
-
-/// A source that is opened.
-pub struct SourceInput {
-    /// Its name.
-    pub name: String,
-    /// Name of its producer.
-    pub producer: String,
-    /// That name is written in the configuration, not the source's own.
-    pub says_producer: bool,
-    /// Format of its messages.
-    pub format: Format,
-    /// Tables with columns that the producer hides.
-    pub hidden_columns: Vec<String>,
-    /// It holds every change since its tables were empty.
-    pub complete: bool,
-    /// What a refused message does.
-    pub on_refusal: OnRefusal,
-    /// What reads it.
-    pub reader: Box<dyn Source>,
 }
 
 /// A sink that is opened.
@@ -329,41 +302,6 @@ pub fn stored_registry(view: &View) -> Result<Registry, SetupError> {
 pub fn stored_positions(view: &View) -> Result<Positions, SetupError> {
     let Some(bytes) = view.row(Table::Meta, POSITIONS)? else { return Ok(Positions::default()) };
     serde_json::from_slice(&bytes).map_err(|_| SetupError::Damaged("the row of positions"))
-}
-
-/// Matches the files of all sources with the partitions of the state.
-fn discover_all(config: &Config, mut positions: Positions) -> Result<Positions, SetupError> {
-    let gone = positions.partitions.iter().find(|(p, _)| !config.sources.contains_key(&p.source));
-    if let Some((partition, _)) = gone {
-        return Err(SetupError::SourceGone(partition.source.clone()));
-    }
-    for (name, source) in &config.sources {
-        let SourceConfig::Files { paths, .. } = source;
-        let known: Vec<_> = positions.partitions.iter().filter(|(p, _)| p.source == *name).cloned().collect();
-        let mut found = discover(&config.folder, name, paths, &known)?.into_iter();
-        for (partition, _) in positions.partitions.iter_mut().filter(|(p, _)| p.source == *name) {
-            if let Some(again) = found.next() {
-                *partition = again;
-            }
-        }
-        positions.partitions.extend(found.map(|partition| (partition, 0)));
-    }
-    each_file_once(config, &positions)?;
-    positions.catching_up = positions.partitions.iter().any(|(p, position)| *position < p.first_size);
-    Ok(positions)
-}
-
-/// One file under two names would count twice.
-fn each_file_once(config: &Config, positions: &Positions) -> Result<(), SetupError> {
-    let mut seen: BTreeMap<(u64, u64), String> = BTreeMap::new();
-    for (partition, _) in &positions.partitions {
-        let Ok(file) = std::fs::metadata(config.resolve(Path::new(&partition.name))) else { continue };
-        let name = format!("{} of source {}", partition.name, partition.source);
-        if let Some(other) = seen.insert((file.dev(), file.ino()), name.clone()) {
-            return Err(SetupError::SameFile(other, name));
-        }
-    }
-    Ok(())
 }
 
 /// Makes what is new durable before anything is read: partitions, namespaces, label generations.

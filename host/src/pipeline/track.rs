@@ -93,11 +93,12 @@ impl Track {
         else {
             return Err(Failure::Internal("a partition of an unknown source".into()));
         };
-        let until = task.cut.map_or(block.bytes.len(), |cut| {
-            usize::try_from(cut.saturating_sub(block.start)).unwrap_or(usize::MAX).min(block.bytes.len())
-        });
+        let until = task.cut.map_or(block.bytes.len(), |cut| block.byte_of(cut));
         decoded.clear();
-        decoder.decode(block.bytes.get(..until).unwrap_or(&[]), block.start, decoded);
+        decoder.decode(block.bytes.get(..until).unwrap_or(&[]), block.base(), decoded);
+        if block.index.is_some() {
+            decoded.place(|| block.places());
+        }
         let decoded_ns = clock::elapsed_ns(begin);
         failpoint::hit(if self.lane { Step::Lane } else { Step::Decode });
 

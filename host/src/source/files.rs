@@ -8,7 +8,7 @@
 //! only its size and first `FINGERPRINT_BYTES` bytes are compared: what was rewritten behind those while no host ran
 //! cannot be seen.
 
-use super::{Block, Partition, Position, Source, SourceError};
+use super::{Block, Partition, Position, Source, SourceError, Unit};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -150,7 +150,7 @@ impl Files {
 impl Source for Files {
     fn read(&mut self, partition: usize, offset: Position, bytes_max: usize) -> Result<Block, SourceError> {
         let Some(Some(open)) = self.files.get_mut(partition) else {
-            return Ok(Block { partition, start: offset, bytes: Arc::default(), at_end: true });
+            return Ok(Block { partition, start: offset, bytes: Arc::default(), index: None, at_end: true });
         };
         let path = open.path.clone();
         let wrap = |error| io(&self.source_name, &path, error);
@@ -198,7 +198,7 @@ impl Source for Files {
             if at_end {
                 open.note(offset + whole as u64).map_err(wrap)?;
             }
-            return Ok(Block { partition, start: offset, bytes: self.shared(bytes), at_end });
+            return Ok(Block { partition, start: offset, bytes: self.shared(bytes), index: None, at_end });
         }
     }
 
@@ -210,7 +210,7 @@ impl Source for Files {
     ) -> Result<Block, SourceError> {
         let mut bytes = take_buffer(&mut self.pool);
         let Some(Some(open)) = self.files.get(partition) else {
-            return Ok(Block { partition, start: offset, bytes: Arc::default(), at_end: true });
+            return Ok(Block { partition, start: offset, bytes: Arc::default(), index: None, at_end: true });
         };
         let path = open.path.clone();
         let wrap = |error| io(&self.source_name, &path, error);
@@ -241,7 +241,13 @@ impl Source for Files {
                 }
             };
             bytes.truncate(whole);
-            return Ok(Block { partition, start: offset, bytes: self.shared(bytes), at_end: whole == left });
+            return Ok(Block {
+                partition,
+                start: offset,
+                bytes: self.shared(bytes),
+                index: None,
+                at_end: whole == left,
+            });
         }
     }
 }
@@ -306,16 +312,21 @@ pub fn discover(
             fingerprint,
             fingerprint_len: length,
             first_size: size,
+            begins: 0,
+            unit: Unit::Bytes,
         });
     }
     Ok(partitions)
 }
 
-/// Whether the file of a partition still holds what was read of it, from its beginning on.
+/// Whether the file of a partition still holds what was read of it, from its beginning on. What is no file is not looked at.
 ///
 /// # Errors
 /// It is not there, or not the one that was read.
 pub fn holds(folder: &Path, partition: &Partition, position: Position) -> Result<(), SourceError> {
+    if partition.unit != Unit::Bytes {
+        return Ok(());
+    }
     verify(folder, partition, position, partition.name.clone()).map(drop)
 }
 

@@ -1,30 +1,34 @@
 //! Outside → raw messages with their position. A source gives blocks of whole messages and interprets no column.
 
+mod block;
 pub mod files;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+mod kafka_error;
+pub mod observed;
 
-use std::sync::Arc;
+pub use block::{Block, Index};
+pub use kafka_error::KafkaError;
 
-/// Place in one partition of a source; for files the byte offset.
+/// Place in one partition of a source: the byte of a file, the offset of a Kafka message.
 pub type Position = u64;
 
-/// Whole messages of one partition, one after the other.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Block {
-    /// Partition that it is of.
-    pub partition: usize,
-    /// Position of its first byte.
-    pub start: Position,
-    /// Its bytes; empty when there was nothing more to read.
-    pub bytes: Arc<Vec<u8>>,
-    /// Nothing stood behind it when it was read.
-    pub at_end: bool,
+/// What positions of a partition count.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// Bytes of a file.
+    #[default]
+    Bytes,
+    /// Messages of a log that numbers them.
+    Messages,
 }
 
-impl Block {
-    /// Position behind its last byte.
-    #[must_use]
-    pub fn end(&self) -> Position {
-        self.start + self.bytes.len() as u64
+impl Unit {
+    fn is_bytes(&self) -> bool {
+        *self == Self::Bytes
     }
 }
 
@@ -119,6 +123,15 @@ pub enum SourceError {
         /// The limit.
         limit: usize,
     },
+    /// A Kafka source.
+    #[error(transparent)]
+    Kafka(Box<KafkaError>),
+}
+
+impl From<KafkaError> for SourceError {
+    fn from(error: KafkaError) -> Self {
+        Self::Kafka(Box::new(error))
+    }
 }
 
 /// Something that blocks can be read from; the simulation scripts its own.
@@ -140,6 +153,10 @@ pub trait Source: Send {
         offset: Position,
         bounds: (usize, Position),
     ) -> Result<Block, SourceError>;
+
+    /// Everything in front of these positions of its partitions is safe in the state. For people and lag tools; nothing is
+    /// ever read back from it.
+    fn safe(&mut self, _positions: &[(usize, Position)]) {}
 }
 
 /// What the state remembers of one partition.
@@ -147,12 +164,34 @@ pub trait Source: Send {
 pub struct Partition {
     /// Name of its source.
     pub source: String,
-    /// Path as seen from the configuration's folder.
+    /// Path as seen from the configuration's folder; of Kafka `topic/partition`.
     pub name: String,
-    /// sha256 of the first `fingerprint_len` bytes, hex.
+    /// sha256 of the first `fingerprint_len` bytes, hex; of Kafka the id of the topic, where the broker tells it.
     pub fingerprint: String,
     /// At most 1,024.
     pub fingerprint_len: u64,
-    /// Size when it was first opened: up to here the rules are in catch-up.
+    /// Its end when it was first opened: up to here the rules are in catch-up.
     pub first_size: u64,
+    /// Where reading began.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub begins: Position,
+    /// What its positions count.
+    #[serde(default, skip_serializing_if = "Unit::is_bytes")]
+    pub unit: Unit,
+}
+
+impl Partition {
+    /// A position in it, in words.
+    #[must_use]
+    pub fn place(&self, position: Position) -> String {
+        match self.unit {
+            Unit::Bytes => format!("{} at byte {position}", self.name),
+            Unit::Messages => format!("{} at offset {position}", self.name),
+        }
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks with a reference
+fn is_zero(position: &Position) -> bool {
+    *position == 0
 }

@@ -11,7 +11,7 @@ use retag_host::registry::{
     Registry, STATUS_INDEX, WAKE_INDEX,
 };
 use retag_host::rule::manifest::{Aggregate, ValueType};
-use retag_host::source::Partition;
+use retag_host::source::{Partition, Unit};
 use retag_host::state::{
     BlockWriter, Change, Commit, Life, Limits, Slot, StateWriter, Store, Table, View, entity_key, key_hash,
     shard_of, u64_key,
@@ -250,6 +250,8 @@ fn facts(position: u64) -> Vec<retag_host::state::Row> {
         fingerprint: "00".into(),
         fingerprint_len: 0,
         first_size: 10,
+        begins: 0,
+        unit: Unit::Bytes,
     };
     let positions = Positions {
         partitions: vec![(partition, position)],

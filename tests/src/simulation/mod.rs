@@ -7,6 +7,7 @@
 mod check;
 mod scheduler;
 mod script;
+mod source;
 mod world;
 
 pub use check::{

@@ -1,23 +1,22 @@
 //! What outlives a crash: the store, the logs, what sinks have taken, the time. And how one run of the engine ends.
 
 use super::scheduler::{Random, Schedule};
+use super::source::Texts;
 use crate::shop::{Config, Generator};
 use retag_host::aggregate::SET_ENTRIES_MAX;
 use retag_host::config::{Deliver, OnRefusal};
-use retag_host::decode::{Format, boundary};
+use retag_host::decode::Format;
 use retag_host::label::outbox::Place;
 use retag_host::pipeline::coordinator::Settings;
 use retag_host::pipeline::failure::Failure;
 use retag_host::pipeline::program::Code;
 use retag_host::pipeline::rules::{Loaded, load};
-use retag_host::pipeline::setup::{
-    Inputs, Options, SetupError, SinkInput, SourceInput, build, stored_positions,
-};
+use retag_host::pipeline::setup::{Inputs, Options, SetupError, SinkInput, build, stored_positions};
+use retag_host::pipeline::sources::SourceInput;
 use retag_host::registry::command::Command;
 use retag_host::rule::{RuleEngine, RuleFile};
 use retag_host::sink::message::{Message, Summary, parse_id};
 use retag_host::sink::{Sink, SinkError};
-use retag_host::source::{Block, Partition, Source, SourceError};
 use retag_host::state::{Limits, MemStore, StateWriter, Store, View};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -111,6 +110,8 @@ pub struct World {
     pub on_refusal: OnRefusal,
     /// Tables with columns that the producer hides.
     pub hidden_columns: Vec<String>,
+    /// Positions are numbers of messages, as Kafka has them, not bytes.
+    pub numbered: bool,
 }
 
 /// A small shop of random size, in up to three logs.
@@ -139,7 +140,7 @@ impl World {
             log.extend_from_slice(&message.json);
             log.push(b'\n');
         }
-        Self::of_logs(logs)
+        Self { numbered: config.seed % 3 == 1, ..Self::of_logs(logs) }
     }
 
     /// A world with these logs.
@@ -168,6 +169,7 @@ impl World {
             deliver: Deliver::All,
             on_refusal: OnRefusal::Stop,
             hidden_columns: Vec::new(),
+            numbered: false,
         }
     }
 
@@ -240,16 +242,9 @@ impl World {
         let store: Arc<dyn Store> = Arc::new(self.store.clone());
         let (writer, view) = StateWriter::open_with(store, self.limits).expect("a store that opens");
         let mut positions = stored_positions(&view)?;
-        for n in positions.partitions.len()..self.logs.len() {
-            let partition = Partition {
-                source: "shop".into(),
-                name: format!("p{n}"),
-                fingerprint: String::new(),
-                fingerprint_len: 0,
-                first_size: self.logs[n].len() as u64,
-            };
-            positions.partitions.push((partition, 0));
-        }
+        let texts = Texts { logs: self.logs.clone(), numbered: self.numbered };
+        let known = positions.partitions.len();
+        positions.partitions.extend((known..self.logs.len()).map(|n| texts.partition(n)));
         let source = SourceInput {
             name: "shop".into(),
             producer: "shop".into(),
@@ -258,7 +253,8 @@ impl World {
             hidden_columns: self.hidden_columns.clone(),
             complete: true,
             on_refusal: self.on_refusal,
-            reader: Box::new(Texts(self.logs.clone())),
+            observed: None,
+            reader: Box::new(texts),
         };
         let sink = Memory { delivered: self.delivered.clone(), forgetful: self.forgetful };
         Ok(Inputs {
@@ -352,35 +348,6 @@ impl World {
         drop(schedule);
         self.store.crash();
         Fate::Killed
-    }
-}
-
-/// A source that holds its texts.
-struct Texts(Vec<Arc<Vec<u8>>>);
-
-impl Source for Texts {
-    fn read(&mut self, partition: usize, offset: u64, bytes_max: usize) -> Result<Block, SourceError> {
-        let rest = &self.0[partition][offset as usize..];
-        let at_end = rest.len() <= bytes_max;
-        let whole = if at_end {
-            rest.len()
-        } else {
-            let line = rest[..bytes_max].iter().rposition(|b| *b == b'\n');
-            let line = line.or_else(|| rest.iter().position(|b| *b == b'\n')).expect("a line end") + 1;
-            boundary::transaction(&rest[..line]).unwrap_or(line)
-        };
-        Ok(Block { partition, start: offset, bytes: Arc::new(rest[..whole].to_vec()), at_end })
-    }
-
-    fn read_again(
-        &mut self,
-        partition: usize,
-        offset: u64,
-        (bytes_max, until): (usize, u64),
-    ) -> Result<Block, SourceError> {
-        let mut before = Self(self.0.clone());
-        before.0[partition] = Arc::new(self.0[partition][..until as usize].to_vec());
-        before.read(partition, offset, bytes_max)
     }
 }
 

@@ -23,7 +23,9 @@ pub(crate) fn binary() -> &'static Path {
         let built = binary.metadata().and_then(|m| m.modified()).ok();
         if built.is_none_or(|built| built < newest_source()) {
             let mut build = Command::new(env!("CARGO"));
-            build.args(["build", "-q", "-p", "retag-host", "--bin", "retag"]).current_dir(root());
+            // With what the tests' own host has, which shares its folder.
+            build.args(["build", "-q", "-p", "retag-host", "--bin", "retag", "--features", "kafka"]);
+            build.current_dir(root());
             if profile.ends_with("release") {
                 build.arg("--release");
             }

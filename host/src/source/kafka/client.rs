@@ -1,0 +1,175 @@
+//! A client of the brokers: the settings that make the source right, those of the configuration, and what librdkafka says
+//! beside messages.
+
+use crate::config::{KafkaConfig, Reference, Setting, is_secret};
+use crate::source::KafkaError;
+use crate::source::observed::Observed;
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::error::{KafkaError as Said, RDKafkaErrorCode};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A consumer that tells what it waits for.
+pub(super) type Client = BaseConsumer<Told>;
+
+/// Bytes that librdkafka may hold of all partitions of a client together, about.
+const AHEAD_BYTES_MAX: usize = 256 << 20;
+/// The same of one partition: at least and at most.
+const AHEAD_KBYTES: (usize, usize) = (1 << 10, 16 << 10);
+
+/// The settings that are the source's own, and defaults that fit it.
+const OWN: [(&str, &str); 6] = [
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("auto.offset.reset", "error"),
+    ("isolation.level", "read_committed"),
+    ("enable.partition.eof", "true"),
+    ("allow.auto.create.topics", "false"),
+];
+const DEFAULTS: [(&str, &str); 5] = [
+    ("client.id", "retag"),
+    // With its default of a second a partition is fetched once a second as soon as enough of it waits.
+    ("fetch.queue.backoff.ms", "2"),
+    ("reconnect.backoff.ms", "100"),
+    ("reconnect.backoff.max.ms", "2000"),
+    ("socket.keepalive.enable", "true"),
+];
+
+/// The settings of a client that reads `partitions` partitions; secrets are read now, from the environment and from files as seen
+/// from `folder`.
+pub(super) fn settings(
+    source_name: &str,
+    config: &KafkaConfig,
+    folder: &Path,
+    partitions: usize,
+) -> Result<ClientConfig, KafkaError> {
+    let mut client = ClientConfig::new();
+    client.set_log_level(RDKafkaLogLevel::Warning);
+    for (key, value) in DEFAULTS {
+        client.set(key, value);
+    }
+    let ahead_kbytes = AHEAD_BYTES_MAX / partitions.max(1) / 1024;
+    let ahead_kbytes = ahead_kbytes.clamp(AHEAD_KBYTES.0, AHEAD_KBYTES.1);
+    client.set("queued.max.messages.kbytes", ahead_kbytes.to_string());
+    for (key, setting) in &config.librdkafka {
+        client.set(key, value(source_name, key, setting, folder)?);
+    }
+    client.set("bootstrap.servers", &config.bootstrap_servers);
+    for (key, value) in OWN {
+        client.set(key, value);
+    }
+    Ok(client)
+}
+
+fn value(source_name: &str, key: &str, setting: &Setting, folder: &Path) -> Result<String, KafkaError> {
+    let missing = |why: String| {
+        let why = format!("librdkafka.\"{key}\": {why}");
+        Err(KafkaError::Setting { source_name: source_name.to_owned(), why })
+    };
+    match setting {
+        Setting::Flag(flag) => Ok(flag.to_string()),
+        Setting::Number(number) => Ok(number.to_string()),
+        Setting::Text(text) => Ok(text.clone()),
+        Setting::Reference(Reference::Env(name)) => match std::env::var(name) {
+            Ok(value) => Ok(value),
+            Err(_) => missing(format!("there is no environment variable {name} with text in it; set it")),
+        },
+        Setting::Reference(Reference::File(path)) => match std::fs::read_to_string(folder.join(path)) {
+            Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
+            Err(error) => missing(format!("{}: {error}", path.display())),
+        },
+    }
+}
+
+/// A client with these settings; what it says of brokers goes to `observed`.
+pub(super) fn connect(
+    source_name: &str,
+    settings: &ClientConfig,
+    observed: &Arc<Observed>,
+) -> Result<Client, KafkaError> {
+    let told =
+        Told { observed: observed.clone(), servers: settings.get("bootstrap.servers").map(str::to_owned) };
+    settings.create_with_context(told).map_err(|error| {
+        let why = match error {
+            Said::ClientConfig(_, _, key, _) if is_secret(&key) => {
+                format!("librdkafka.\"{key}\": its value is refused")
+            }
+            Said::ClientConfig(_, said, key, _) => format!("librdkafka.\"{key}\": {said}"),
+            Said::ClientCreation(said) => format!("librdkafka: {said}"),
+            error => format!("librdkafka: {error}"),
+        };
+        KafkaError::Setting { source_name: source_name.to_owned(), why }
+    })
+}
+
+/// What librdkafka says beside messages.
+pub(super) struct Told {
+    observed: Arc<Observed>,
+    servers: Option<String>,
+}
+
+impl Told {
+    /// The brokers do not answer.
+    pub(super) fn waits(&self, why: &str) {
+        let servers = self.servers.as_deref().unwrap_or_default();
+        self.observed.waits(Some(format!("the brokers of {servers}: {why}")));
+    }
+
+    /// They answer.
+    pub(super) fn is_served(&self) {
+        self.observed.waits(None);
+    }
+}
+
+impl ClientContext for Told {
+    // Its lines name addresses and repeat without end; what matters of them comes as an error too.
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+
+    fn error(&self, error: Said, reason: &str) {
+        if let Some(code) = error.rdkafka_error_code()
+            && is_away(code)
+        {
+            self.waits(reason);
+        }
+    }
+}
+
+impl ConsumerContext for Told {}
+
+/// No broker can be talked to.
+fn is_away(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::AllBrokersDown
+            | RDKafkaErrorCode::Authentication
+            | RDKafkaErrorCode::SSL
+            | RDKafkaErrorCode::Resolve
+            | RDKafkaErrorCode::SaslAuthenticationFailed
+    )
+}
+
+/// It passes by itself: librdkafka tries again.
+pub(super) fn passes(code: RDKafkaErrorCode) -> bool {
+    is_away(code)
+        || matches!(
+            code,
+            RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::RequestTimedOut
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::BrokerNotAvailable
+                | RDKafkaErrorCode::ReplicaNotAvailable
+                | RDKafkaErrorCode::NetworkException
+                | RDKafkaErrorCode::KafkaStorageError
+                | RDKafkaErrorCode::FencedLeaderEpoch
+                | RDKafkaErrorCode::UnknownLeaderEpoch
+                | RDKafkaErrorCode::OffsetNotAvailable
+                | RDKafkaErrorCode::ThrottlingQuotaExceeded
+                | RDKafkaErrorCode::WaitingForCoordinator
+                | RDKafkaErrorCode::NodeUpdate
+        )
+}

@@ -1,0 +1,271 @@
+//! Topics of Kafka: each partition of a topic is a partition of the source, `topic/partition`, its positions are offsets.
+//!
+//! Partitions are assigned, never subscribed to: where reading goes on is in the state alone, in one commit with the sums.
+//! What is said to the brokers of positions (committed offsets of a group) is for people and lag tools. While no broker
+//! answers, reads find nothing and say what they wait for; what can never be read again is refused by name.
+//!
+//! There is a feed for the stream, and a second one while history or a gap is read again.
+
+mod client;
+mod discover;
+mod feed;
+mod native;
+
+pub use discover::{Found, discover};
+
+use super::observed::Observed;
+use super::{Block, Index, KafkaError, Partition, Position, Source, SourceError, Unit};
+use crate::clock;
+use crate::config::KafkaConfig;
+use client::connect;
+use feed::{Feed, Filled, Wanted};
+use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Most buffers that are kept for another use.
+const POOL_MAX: usize = 128;
+/// How often offsets are committed at most.
+const COMMIT_EVERY: Duration = Duration::from_secs(1);
+/// How often the topics' partitions are counted, and how long the broker may take for it.
+const COUNT_EVERY: Duration = Duration::from_secs(10);
+const COUNT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a broker that does not answer is asked whether it is back, and how long it may take.
+const ASK_EVERY: Duration = Duration::from_secs(2);
+const ASK_TIMEOUT: Duration = Duration::from_millis(500);
+/// A feed for what is read again ends when nobody has asked it for so long.
+const AGAIN_IDLE: Duration = Duration::from_secs(10);
+
+/// The topics of one source.
+pub struct Kafka {
+    source_name: String,
+    settings: ClientConfig,
+    /// `topic/partition` by partition number of the state; none where it is of another source.
+    names: Vec<Option<String>>,
+    /// Number of partitions of each topic.
+    counts: BTreeMap<String, usize>,
+    boundary: fn(&[u8]) -> Option<usize>,
+    until_end: bool,
+    stream: Feed,
+    /// What is read again, and when it was asked last.
+    again: Option<(Feed, Instant)>,
+    observed: Arc<Observed>,
+    pool: Vec<Arc<Vec<u8>>>,
+    indexes: Vec<Arc<Index>>,
+    counted: Instant,
+    asked: Instant,
+    /// Positions that are safe, those of them that were committed last, and when.
+    safe: BTreeMap<usize, Position>,
+    committed: BTreeMap<usize, Position>,
+    committed_at: Option<Instant>,
+}
+
+/// How a source's topics are read.
+pub struct Opening<'a> {
+    /// Name of the source.
+    pub source_name: &'a str,
+    /// What is said of it.
+    pub config: &'a KafkaConfig,
+    /// Folder that paths in it count from.
+    pub folder: &'a Path,
+    /// Group that offsets are committed to.
+    pub group: String,
+    /// Where a text of messages can be cut without parting a transaction.
+    pub boundary: fn(&[u8]) -> Option<usize>,
+    /// The run ends where the topics end.
+    pub until_end: bool,
+}
+
+impl Kafka {
+    /// A reader of the partitions in `partitions` that are of this source.
+    ///
+    /// # Errors
+    /// Settings that librdkafka does not take.
+    pub fn open(
+        opening: Opening<'_>,
+        partitions: &[Partition],
+        observed: Arc<Observed>,
+    ) -> Result<Self, KafkaError> {
+        let Opening { source_name, config, folder, group, boundary, until_end } = opening;
+        let is_mine = |p: &Partition| (p.source == source_name).then(|| p.name.clone());
+        let names: Vec<Option<String>> = partitions.iter().map(is_mine).collect();
+        let mut counts = BTreeMap::new();
+        for (topic, _) in names.iter().flatten().filter_map(|name| name.rsplit_once('/')) {
+            *counts.entry(topic.to_owned()).or_default() += 1;
+        }
+        let mut settings = client::settings(source_name, config, folder, names.iter().flatten().count())?;
+        settings.set("group.id", group);
+        let client = connect(source_name, &settings, &observed)?;
+        let stream = Feed::new(source_name, client, &names, boundary);
+        let now = clock::moment();
+        Ok(Self {
+            source_name: source_name.to_owned(),
+            settings,
+            names,
+            counts,
+            boundary,
+            until_end,
+            stream,
+            again: None,
+            observed,
+            pool: Vec::new(),
+            indexes: Vec::new(),
+            counted: now,
+            asked: now,
+            safe: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            committed_at: None,
+        })
+    }
+
+    /// Looks after the brokers: whether they are back, and whether topics have the partitions that they had.
+    fn look(&mut self) -> Result<(), KafkaError> {
+        self.stream.hear()?;
+        self.commit();
+        if self.again.as_ref().is_some_and(|(_, asked)| asked.elapsed() > AGAIN_IDLE) {
+            self.again = None;
+        }
+        if self.observed.waits_for().is_some() && self.asked.elapsed() > ASK_EVERY {
+            let client = self.stream.client();
+            let topic = self.counts.keys().next().map(String::as_str);
+            if client.fetch_metadata(topic, ASK_TIMEOUT).is_ok() {
+                client.context().is_served();
+            }
+            self.asked = clock::moment();
+        }
+        if self.observed.waits_for().is_none() && self.counted.elapsed() > COUNT_EVERY {
+            self.counted = clock::moment();
+            self.count()?;
+        }
+        Ok(())
+    }
+
+    /// Whether the topics have the partitions that they had; a broker that does not answer says nothing of it.
+    fn count(&self) -> Result<(), KafkaError> {
+        for (topic, before) in &self.counts {
+            let Ok(metadata) = self.stream.client().fetch_metadata(Some(topic), COUNT_TIMEOUT) else { break };
+            let of_topic = metadata.topics().iter().find(|t| t.name() == topic && t.error().is_none());
+            let now = of_topic.map_or(0, |t| t.partitions().len());
+            if now > *before {
+                return Err(discover::grown(&self.source_name, topic, *before, now));
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits the offsets that are safe by now, for lag tools. Nobody depends on it: what fails is said again with the next ones.
+    fn commit(&mut self) {
+        if self.safe == self.committed || self.committed_at.is_some_and(|at| at.elapsed() < COMMIT_EVERY) {
+            return;
+        }
+        let mut list = TopicPartitionList::new();
+        let new = self.safe.iter().filter(|(number, position)| self.committed.get(number) != Some(position));
+        for (number, position) in new {
+            let name =
+                self.names.get(*number).and_then(Option::as_deref).and_then(|name| name.rsplit_once('/'));
+            let place =
+                name.and_then(|(topic, n)| Some((topic, n.parse().ok()?, i64::try_from(*position).ok()?)));
+            if let Some((topic, partition, offset)) = place {
+                let _ = list.add_partition_offset(topic, partition, Offset::Offset(offset));
+            }
+        }
+        let _ = self.stream.client().commit(&list, CommitMode::Async);
+        self.committed.clone_from(&self.safe);
+        self.committed_at = Some(clock::moment());
+    }
+
+    fn block(&mut self, wanted: &Wanted, again: bool) -> Result<Block, SourceError> {
+        let (mut bytes, mut index) = (take_buffer(&mut self.pool), take_buffer(&mut self.indexes));
+        let feed = match &mut self.again {
+            Some((feed, asked)) if again => {
+                *asked = clock::moment();
+                feed
+            }
+            _ => &mut self.stream,
+        };
+        let filled = feed.fill(wanted, (&mut bytes, &mut index))?;
+        if !again {
+            self.note(wanted.partition, index.end(), filled);
+        }
+        let (bytes, index) = (keep(&mut self.pool, bytes), keep(&mut self.indexes, index));
+        let Wanted { partition, start, .. } = *wanted;
+        Ok(Block { partition, start, bytes, index: Some(index), at_end: filled.at_end })
+    }
+
+    fn note(&self, partition: usize, end: Position, filled: Filled) {
+        if let Some(written_ms) = filled.written_ms {
+            self.observed.read(partition, end, written_ms);
+        }
+        if let Some(log_end) = filled.log_end {
+            self.observed.ends(partition, log_end);
+        }
+        if filled.heard {
+            self.observed.waits(None);
+        }
+    }
+}
+
+impl Source for Kafka {
+    fn read(&mut self, partition: usize, offset: Position, bytes_max: usize) -> Result<Block, SourceError> {
+        self.look()?;
+        let until = Position::MAX;
+        let wanted = Wanted { partition, start: offset, bytes_max, until, to_the_end: self.until_end };
+        self.block(&wanted, false)
+    }
+
+    fn read_again(
+        &mut self,
+        partition: usize,
+        offset: Position,
+        (bytes_max, until): (usize, Position),
+    ) -> Result<Block, SourceError> {
+        self.look()?;
+        if self.again.is_none() {
+            let client = connect(&self.source_name, &self.settings, &self.observed)?;
+            let feed = Feed::new(&self.source_name, client, &self.names, self.boundary);
+            self.again = Some((feed, clock::moment()));
+        }
+        let wanted = Wanted { partition, start: offset, bytes_max, until, to_the_end: true };
+        let block = self.block(&wanted, true);
+        match block {
+            // It was read before, up to `until`: a log that ends before that is not the one that was read.
+            Ok(block) if block.at_end && block.end() < until => {
+                let partition = self.names.get(partition).cloned().flatten().unwrap_or_default();
+                let why = format!("the log ends at offset {}", block.end());
+                let source_name = self.source_name.clone();
+                Err(KafkaError::OutOfRange { source_name, partition, position: until, why }.into())
+            }
+            Err(SourceError::Kafka(error)) => Err(match *error {
+                KafkaError::OutOfRange { source_name, partition, position, why } => {
+                    KafkaError::HistoryGone { source_name, partition, position, why }.into()
+                }
+                other => other.into(),
+            }),
+            block => block,
+        }
+    }
+
+    fn safe(&mut self, positions: &[(usize, Position)]) {
+        self.safe.extend(positions.iter().copied());
+        self.commit();
+    }
+}
+
+/// A buffer that nobody holds, else a new one.
+fn take_buffer<T: Default>(pool: &mut Vec<Arc<T>>) -> T {
+    let free = pool.iter().position(|buffer| Arc::strong_count(buffer) == 1);
+    let buffer = free.map(|n| pool.swap_remove(n));
+    buffer.and_then(|buffer| Arc::try_unwrap(buffer).ok()).unwrap_or_default()
+}
+
+/// The buffer of a block, kept to be filled again.
+fn keep<T>(pool: &mut Vec<Arc<T>>, buffer: T) -> Arc<T> {
+    let buffer = Arc::new(buffer);
+    if pool.len() < POOL_MAX {
+        pool.push(buffer.clone());
+    }
+    buffer
+}
