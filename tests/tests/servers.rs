@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         source_refusals::an_offset_that_is_gone_stops_the_source_for_good: Kafka;
         source_refusals::a_topic_that_grows_is_refused_until_somebody_takes_it: Kafka;
         source_refusals::a_refused_message_is_named_by_its_offset_and_passed_when_mended: Kafka;
+        source_refusals::a_copy_of_a_state_is_refused_while_the_other_host_is_there: Kafka;
         source_refusals::without_any_broker_a_new_source_says_so: Kafka;
         database::sums_are_those_of_the_database: Kafka, MariaDb, Maxwell;
         maxwell::changes_of_the_database_arrive_on_the_topic: Kafka, MariaDb, Maxwell;

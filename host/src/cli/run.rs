@@ -37,6 +37,9 @@ pub(super) struct Args {
     /// Read new partitions of a Kafka source's topics from their beginning.
     #[arg(long, value_name = "SOURCE")]
     accept_partitions: Vec<String>,
+    /// Read a Kafka source although another host said lately that it reads it.
+    #[arg(long, value_name = "SOURCE")]
+    take_over: Vec<String>,
     /// Read the history of a rule anew before anything else: one that is new to the state, or has another map side.
     #[arg(long, value_name = "RULE")]
     rebuild: Vec<String>,
@@ -126,6 +129,7 @@ fn options(args: &Args, config: &Config) -> Options {
         remove: args.remove.clone(),
         drop_sinks: args.drop_sink.clone(),
         accept_partitions: args.accept_partitions.clone(),
+        take_over: args.take_over.clone(),
         manage: config.registry.manage,
         started_us: clock::wall_us(),
         cache: None,

@@ -183,7 +183,7 @@ pub fn attach(
         managed::give_back_all(&mut attached)?;
     }
     detach::detach(rules, (options, view), &mut attached)?;
-    let fresh = positions.partitions.iter().all(|(_, position)| *position == 0);
+    let fresh = positions.partitions.iter().all(|(partition, position)| *position == partition.begins);
     for rule in rules {
         if is_taken_over(&attached, &rule.name) {
             continue;

@@ -90,6 +90,8 @@ pub struct Options {
     pub drop_sinks: Vec<String>,
     /// Sources whose topics may have more partitions than they had.
     pub accept_partitions: Vec<String>,
+    /// Sources that another host said lately it reads, and that are read all the same.
+    pub take_over: Vec<String>,
     /// Who decides which rules run.
     pub manage: Manage,
     /// Wall time of the start, µs.
@@ -149,7 +151,7 @@ fn inputs(config: &Config, options: &Options) -> Result<(StateDir, Inputs), Setu
     let dir = StateDir::open(&config.resolve(&config.state.dir))?;
     let store: Arc<dyn Store> = Arc::new(FjallStore::open(&dir.store_path())?);
     let (writer, view) = StateWriter::open(store)?;
-    let (positions, sources) = open_sources(config, options, (stored_positions(&view)?, dir.id()))?;
+    let (positions, sources) = open_sources(config, options, (stored_positions(&view)?, &dir))?;
     let sinks = open_sinks(config)?;
     let rules = load_all(config, &stored_registry(&view)?.taken_over, Some(dir.path()))?;
     let inputs = Inputs {

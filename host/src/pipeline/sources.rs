@@ -11,6 +11,7 @@ use crate::source::files::{Files, discover};
 use crate::source::kafka;
 use crate::source::observed::Observed;
 use crate::source::{Partition, Position, Source, SourceError, Unit};
+use crate::state::StateDir;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -42,7 +43,7 @@ pub struct SourceInput {
 pub(super) fn open_sources(
     config: &Config,
     options: &Options,
-    (stored, state_id): (Positions, &str),
+    (stored, dir): (Positions, &StateDir),
 ) -> Result<(Positions, Vec<SourceInput>), SetupError> {
     let positions = discover_all(config, options, stored)?;
     let partitions: Vec<Partition> = positions.partitions.iter().map(|(p, _)| p.clone()).collect();
@@ -50,7 +51,7 @@ pub(super) fn open_sources(
     for (name, source) in &config.sources {
         let of_source = || partitions.iter().filter(|partition| partition.source == *name);
         let whole = source.history() == History::Complete && of_source().all(|p| p.begins == 0);
-        let (reader, observed) = open(config, options, (name, source, state_id), &partitions)?;
+        let (reader, observed) = open(config, options, (name, source, dir), &partitions)?;
         sources.push(SourceInput {
             name: name.clone(),
             producer: source.producer().unwrap_or(name).clone(),
@@ -72,7 +73,7 @@ type Opened = (Box<dyn Source>, Option<Arc<Observed>>);
 fn open(
     config: &Config,
     options: &Options,
-    (name, source, state_id): (&str, &SourceConfig, &str),
+    (name, source, dir): (&str, &SourceConfig, &StateDir),
     partitions: &[Partition],
 ) -> Result<Opened, SourceError> {
     let (folder, boundary) = (&config.folder, source.format().boundary());
@@ -84,16 +85,28 @@ fn open(
         #[cfg(feature = "kafka")]
         SourceConfig::Kafka(topics) => {
             let observed = Arc::<Observed>::default();
-            let group = topics.group.clone().unwrap_or_else(|| format!("retag-{state_id}-{name}"));
-            let until_end = options.until_end;
-            let opening =
-                kafka::Opening { source_name: name, config: topics, folder, group, boundary, until_end };
+            let group = topics.group.clone().unwrap_or_else(|| format!("retag-{}-{name}", dir.id()));
+            // A copy of the directory is another folder, here or elsewhere.
+            let folder_number = std::fs::metadata(dir.path()).map_or(0, |meta| meta.ino());
+            let lease = kafka::Lease {
+                owner: format!("{}/{folder_number}", dir.id()),
+                take_over: options.take_over.iter().any(|source| source == name),
+            };
+            let opening = kafka::Opening {
+                source_name: name,
+                config: topics,
+                folder,
+                group,
+                lease,
+                boundary,
+                until_end: options.until_end,
+            };
             let reader = kafka::Kafka::open(opening, partitions, observed.clone())?;
             Ok((Box::new(reader), Some(observed)))
         }
         #[cfg(not(feature = "kafka"))]
         SourceConfig::Kafka(_) => {
-            let _ = state_id;
+            let _ = dir;
             Err(KafkaError::NotBuilt { source_name: name.to_owned() }.into())
         }
     }

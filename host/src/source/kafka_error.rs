@@ -57,6 +57,12 @@ pub enum KafkaError {
     )]
     StartOffsets { source_name: String, named: String, found: String },
     #[error(
+        "group-in-use: source {source_name}: another host ({owner}) said {age_s} s ago that it reads with group {group}: is this \
+         a copy of its state, whose sinks would hear everything twice? Stop it, give this source another `group`, or start \
+         with `--take-over {source_name}` if it is gone"
+    )]
+    InUse { source_name: String, group: String, owner: String, age_s: u64 },
+    #[error(
         "kafka-error: source {source_name}: {partition} at offset {position}: {why}; everything before it is committed, \
          and reading goes on there at the next start"
     )]

@@ -13,12 +13,9 @@ pub(super) struct Texts {
     pub(super) numbered: bool,
 }
 
-/// Number of the first message of a log that numbers them.
-const FIRST: u64 = 1_000;
-
 /// Number of message `n`: after each third one some are missing. A log ends where its next message may stand.
 fn number_of(n: usize) -> u64 {
-    FIRST + n as u64 + n as u64 / 3 * 4
+    n as u64 + n as u64 / 3 * 4
 }
 
 fn lines(text: &[u8]) -> Vec<&[u8]> {
@@ -28,17 +25,16 @@ fn lines(text: &[u8]) -> Vec<&[u8]> {
 impl Texts {
     /// Partition `n`, and where it is read from.
     pub(super) fn partition(&self, n: usize) -> (Partition, u64) {
-        let begins = if self.numbered { FIRST } else { 0 };
         let partition = Partition {
             source: "shop".into(),
             name: format!("p{n}"),
             fingerprint: String::new(),
             fingerprint_len: 0,
             first_size: self.end(n),
-            begins,
+            begins: 0,
             unit: if self.numbered { Unit::Messages } else { Unit::Bytes },
         };
-        (partition, begins)
+        (partition, 0)
     }
 
     fn end(&self, n: usize) -> u64 {

@@ -36,6 +36,9 @@ pub(crate) fn settings(bootstrap: &str) -> ClientConfig {
 
 /// Writes messages, compressed, and waits until the broker has them all.
 pub(crate) fn produce(bootstrap: &str, topic: &str, compression: &str, messages: &[Message]) {
+    if messages.is_empty() {
+        return;
+    }
     let mut config = settings(bootstrap);
     config.set("acks", "all").set("compression.type", compression).set("linger.ms", "5");
     let producer: BaseProducer = config.create().unwrap();

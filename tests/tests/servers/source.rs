@@ -96,7 +96,9 @@ pub(crate) fn a_broker_that_is_away_is_waited_for() {
     // Without a broker what is known goes on, and waits.
     kafka.stop().unwrap();
     let host = follow(&folder);
+    let begin = moment();
     end(host);
+    assert!(begin.elapsed() < Duration::from_secs(3), "ended after {:?}", begin.elapsed());
     kafka.restart().unwrap();
     stream.write(&kafka, "shop", 100);
     folder.run().assert_ok();

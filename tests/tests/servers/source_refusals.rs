@@ -162,3 +162,22 @@ pub(crate) fn without_any_broker_a_new_source_says_so() {
     kafka.stop().unwrap();
     refused(&folder, &["kafka-unreachable", "source orders", &kafka.bootstrap(), "start again"]);
 }
+
+pub(crate) fn a_copy_of_a_state_is_refused_while_the_other_host_is_there() {
+    let kafka = Kafka::start().unwrap();
+    let bootstrap = kafka.bootstrap();
+    kafka.create_topic("shop", 1, &[]).unwrap();
+    produce(&bootstrap, "shop", "none", &[message("k", &user(1, 42))]);
+    let ours = folder(&kafka, &["shop"], "group = \"labels\"");
+    let mut host = follow(&ours);
+    host.until("its offsets", || client::committed(&bootstrap, "labels", "shop", 0).filter(|at| *at == 1));
+    host.signal("TERM");
+    host.wait().assert_ok();
+    let copy = folder(&kafka, &["shop"], "group = \"labels\"");
+    let copied =
+        std::process::Command::new("cp").arg("-a").arg(ours.path("data")).arg(copy.path("data")).status();
+    assert!(copied.unwrap().success());
+    refused(&copy, &["group-in-use", "source orders", "group labels", "--take-over orders"]);
+    ours.run().assert_ok();
+    copy.run_with(&["--take-over", "orders"]).assert_ok();
+}

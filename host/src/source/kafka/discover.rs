@@ -60,7 +60,7 @@ pub fn discover(
         found => found?,
     };
     lookup.check_cleanup(&topics)?;
-    let ids = topic_ids(&lookup.client, &topics);
+    let ids = topic_ids(&lookup.client, &topics, ANSWER);
     let mut partitions = Vec::new();
     for (partition, position) in known {
         partitions.push((lookup.check_known(partition, &counts, &ids)?, *position));
@@ -92,6 +92,12 @@ pub(super) fn grown(source_name: &str, topic: &str, before: usize, now: usize) -
         now,
         way_out: "start once with `--accept-partitions` and the source's name: the new ones are then read from their beginning",
     }
+}
+
+/// The refusal of a topic that was made anew.
+pub(super) fn replaced(source_name: &str, topic: &str, (before, now): (&str, &str)) -> KafkaError {
+    let (source_name, topic) = (source_name.to_owned(), topic.to_owned());
+    KafkaError::TopicReplaced { source_name, topic, before: before.to_owned(), now: now.to_owned() }
 }
 
 impl Lookup<'_> {
@@ -207,8 +213,7 @@ impl Lookup<'_> {
         let (source_name, topic) = (self.source_name.to_owned(), topic.to_owned());
         let id = ids.get(&topic).cloned().unwrap_or_default();
         if !id.is_empty() && !partition.fingerprint.is_empty() && id != partition.fingerprint {
-            let before = partition.fingerprint.clone();
-            return Err(KafkaError::TopicReplaced { source_name, topic, before, now: id });
+            return Err(replaced(self.source_name, &topic, (&partition.fingerprint, &id)));
         }
         if number.parse::<usize>().is_ok_and(|number| number >= now) {
             let before = number.parse::<usize>().unwrap_or(0) + 1;

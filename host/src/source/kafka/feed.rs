@@ -19,8 +19,10 @@ use std::time::Duration;
 
 /// How long an empty queue is waited at while its log is known to go on.
 const WAIT: Duration = Duration::from_millis(20);
-/// Messages that are taken at once, at least and at most.
-const TAKEN: (usize, usize) = (16, 1024);
+/// Most messages that are taken at once.
+const TAKEN_MAX: usize = 1024;
+/// Bytes that a message is taken to have before one is seen.
+const BYTES_FIRST: usize = 512;
 /// How long a step back or forth in a partition may take; it asks no broker.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Things said beside messages that are heard at once.
@@ -51,6 +53,8 @@ struct Slot {
     ended: bool,
     /// Read and not given yet: the begin of a transaction that was not there whole.
     kept: (Vec<u8>, Index),
+    /// Bytes of a message, about.
+    bytes_each: usize,
     /// What stands in the way behind what was given.
     failed: Option<KafkaError>,
 }
@@ -189,6 +193,7 @@ impl Slot {
             next: 0,
             ended: false,
             kept: Default::default(),
+            bytes_each: BYTES_FIRST,
             failed: None,
         })
     }
@@ -243,9 +248,8 @@ impl Slot {
         let mut may_wait = true;
         while bytes.len() < wanted.bytes_max && self.failed.is_none() && self.next < wanted.until {
             let Some(queue) = &self.queue else { return };
-            let each = bytes.len() / index.len().max(1);
-            let most = (wanted.bytes_max - bytes.len()) / each.max(1);
-            queue.take(batch, most.clamp(TAKEN.0, TAKEN.1), Duration::ZERO);
+            let most = (wanted.bytes_max - bytes.len()).div_ceil(self.bytes_each);
+            queue.take(batch, most.min(TAKEN_MAX), Duration::ZERO);
             if batch.is_empty() {
                 let goes_on = wanted.to_the_end || self.seen_end(client).is_none_or(|end| self.next < end);
                 if !may_wait || self.ended || !goes_on || !index.is_empty() {
@@ -263,6 +267,9 @@ impl Slot {
                 }
             }
             filled.heard |= written.is_some();
+            if !index.is_empty() {
+                self.bytes_each = (bytes.len() / index.len()).max(1);
+            }
             filled.written_ms = written.and_then(Message::written_ms).or(filled.written_ms);
             batch.clear();
         }

@@ -9,9 +9,11 @@
 mod client;
 mod discover;
 mod feed;
+mod lease;
 mod native;
 
 pub use discover::{Found, discover};
+pub use lease::Lease;
 
 use super::observed::Observed;
 use super::{Block, Index, KafkaError, Partition, Position, Source, SourceError, Unit};
@@ -19,15 +21,17 @@ use crate::clock;
 use crate::config::KafkaConfig;
 use client::connect;
 use feed::{Feed, Filled, Wanted};
+use native::topic_ids;
 use rdkafka::consumer::{CommitMode, Consumer as _};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Most buffers that are kept for another use.
+/// Most buffers that are kept for another use, and the largest of them.
 const POOL_MAX: usize = 128;
+const POOLED_BYTES_MAX: usize = 4 << 20;
 /// How often offsets are committed at most.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
 /// How often the topics' partitions are counted, and how long the broker may take for it.
@@ -45,8 +49,9 @@ pub struct Kafka {
     settings: ClientConfig,
     /// `topic/partition` by partition number of the state; none where it is of another source.
     names: Vec<Option<String>>,
-    /// Number of partitions of each topic.
+    /// Number of partitions of each topic, and its id, where that is known.
     counts: BTreeMap<String, usize>,
+    ids: BTreeMap<String, String>,
     boundary: fn(&[u8]) -> Option<usize>,
     until_end: bool,
     stream: Feed,
@@ -61,6 +66,7 @@ pub struct Kafka {
     safe: BTreeMap<usize, Position>,
     committed: BTreeMap<usize, Position>,
     committed_at: Option<Instant>,
+    lease: Lease,
 }
 
 /// How a source's topics are read.
@@ -73,6 +79,8 @@ pub struct Opening<'a> {
     pub folder: &'a Path,
     /// Group that offsets are committed to.
     pub group: String,
+    /// Who reads.
+    pub lease: Lease,
     /// Where a text of messages can be cut without parting a transaction.
     pub boundary: fn(&[u8]) -> Option<usize>,
     /// The run ends where the topics end.
@@ -89,16 +97,21 @@ impl Kafka {
         partitions: &[Partition],
         observed: Arc<Observed>,
     ) -> Result<Self, KafkaError> {
-        let Opening { source_name, config, folder, group, boundary, until_end } = opening;
+        let Opening { source_name, config, folder, group, lease, boundary, until_end } = opening;
         let is_mine = |p: &Partition| (p.source == source_name).then(|| p.name.clone());
         let names: Vec<Option<String>> = partitions.iter().map(is_mine).collect();
-        let mut counts = BTreeMap::new();
-        for (topic, _) in names.iter().flatten().filter_map(|name| name.rsplit_once('/')) {
+        let (mut counts, mut ids) = (BTreeMap::new(), BTreeMap::new());
+        for partition in partitions.iter().filter(|partition| partition.source == source_name) {
+            let Some((topic, _)) = partition.name.rsplit_once('/') else { continue };
             *counts.entry(topic.to_owned()).or_default() += 1;
+            if !partition.fingerprint.is_empty() {
+                ids.insert(topic.to_owned(), partition.fingerprint.clone());
+            }
         }
         let mut settings = client::settings(source_name, config, folder, names.iter().flatten().count())?;
-        settings.set("group.id", group);
+        settings.set("group.id", &group);
         let client = connect(source_name, &settings, &observed)?;
+        lease.check((source_name, &group), &client, &names)?;
         let stream = Feed::new(source_name, client, &names, boundary);
         let now = clock::moment();
         Ok(Self {
@@ -106,6 +119,7 @@ impl Kafka {
             settings,
             names,
             counts,
+            ids,
             boundary,
             until_end,
             stream,
@@ -118,6 +132,7 @@ impl Kafka {
             safe: BTreeMap::new(),
             committed: BTreeMap::new(),
             committed_at: None,
+            lease,
         })
     }
 
@@ -153,24 +168,33 @@ impl Kafka {
                 return Err(discover::grown(&self.source_name, topic, *before, now));
             }
         }
-        Ok(())
+        let topics: Vec<String> = self.ids.keys().cloned().collect();
+        let ids = topic_ids(self.stream.client(), &topics, COUNT_TIMEOUT);
+        let other = |(topic, before): (&String, &String)| {
+            let now = ids.get(topic).filter(|now| *now != before)?;
+            Some(discover::replaced(&self.source_name, topic, (before, now)))
+        };
+        self.ids.iter().find_map(other).map_or(Ok(()), Err)
     }
 
-    /// Commits the offsets that are safe by now, for lag tools. Nobody depends on it: what fails is said again with the next ones.
+    /// Commits the offsets that are safe by now, for lag tools, and who reads. Nothing depends on it: what fails is said again.
     fn commit(&mut self) {
-        if self.safe == self.committed || self.committed_at.is_some_and(|at| at.elapsed() < COMMIT_EVERY) {
+        let since = self.committed_at.map_or(Duration::MAX, |at| at.elapsed());
+        let renews = since > lease::RENEW_EVERY;
+        // While nobody answers nothing is asked of them that a stop would have to wait for.
+        let is_away = self.observed.waits_for().is_some();
+        if is_away || since < COMMIT_EVERY || (self.safe == self.committed && !renews) {
             return;
         }
         let mut list = TopicPartitionList::new();
-        let new = self.safe.iter().filter(|(number, position)| self.committed.get(number) != Some(position));
-        for (number, position) in new {
-            let name =
-                self.names.get(*number).and_then(Option::as_deref).and_then(|name| name.rsplit_once('/'));
-            let place =
-                name.and_then(|(topic, n)| Some((topic, n.parse().ok()?, i64::try_from(*position).ok()?)));
-            if let Some((topic, partition, offset)) = place {
-                let _ = list.add_partition_offset(topic, partition, Offset::Offset(offset));
+        for (number, position) in &self.safe {
+            let name = self.names.get(*number).and_then(Option::as_deref);
+            if let Some(name) = name.filter(|_| renews || self.committed.get(number) != Some(position)) {
+                self.lease.add(&mut list, name, *position);
             }
+        }
+        if list.count() == 0 {
+            return;
         }
         let _ = self.stream.client().commit(&list, CommitMode::Async);
         self.committed.clone_from(&self.safe);
@@ -190,7 +214,9 @@ impl Kafka {
         if !again {
             self.note(wanted.partition, index.end(), filled);
         }
-        let (bytes, index) = (keep(&mut self.pool, bytes), keep(&mut self.indexes, index));
+        let is_usual = bytes.capacity() <= POOLED_BYTES_MAX;
+        let bytes = if is_usual { keep(&mut self.pool, bytes) } else { Arc::new(bytes) };
+        let index = keep(&mut self.indexes, index);
         let Wanted { partition, start, .. } = *wanted;
         Ok(Block { partition, start, bytes, index: Some(index), at_end: filled.at_end })
     }

@@ -6,6 +6,7 @@
 
 use super::client::Client;
 use crate::source::Position;
+use rdkafka::TopicPartitionList;
 use rdkafka::bindings as rd;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{IsError as _, RDKafkaErrorCode};
@@ -14,9 +15,6 @@ use std::ffi::{CStr, CString};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Longest that the broker is waited for where ids of topics are asked for.
-const IDS_TIMEOUT_MS: i32 = 10_000;
 
 /// The queue of one partition.
 pub(super) struct Queue {
@@ -144,8 +142,29 @@ pub(super) fn seen_ends(client: &Client, topic: &CStr, partition: i32) -> Option
     Some((u64::try_from(low).ok()?, u64::try_from(high).ok()?))
 }
 
+/// What was committed beside the offsets of a list.
+pub(super) fn metadata(list: &TopicPartitionList) -> Vec<String> {
+    // SAFETY: the list is valid while it is borrowed, and says how many elements it has.
+    let elements = unsafe {
+        let list = &*list.ptr();
+        match usize::try_from(list.cnt) {
+            Ok(length) if !list.elems.is_null() => std::slice::from_raw_parts(list.elems, length),
+            _ => &[],
+        }
+    };
+    let with_some = elements.iter().filter(|element| !element.metadata.is_null());
+    let text = |element: &rd::rd_kafka_topic_partition_t| {
+        // SAFETY: an element says how long its metadata is; others write there what they like, so it may be no text.
+        let bytes =
+            unsafe { std::slice::from_raw_parts(element.metadata.cast::<u8>(), element.metadata_size) };
+        String::from_utf8_lossy(bytes).into_owned()
+    };
+    with_some.map(text).collect()
+}
+
 /// The ids of topics, as far as the broker tells them: a topic that is removed and made again has another one.
-pub(super) fn topic_ids(client: &Client, topics: &[String]) -> BTreeMap<String, String> {
+pub(super) fn topic_ids(client: &Client, topics: &[String], timeout: Duration) -> BTreeMap<String, String> {
+    let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     let names: Vec<CString> = topics.iter().filter_map(|topic| CString::new(topic.as_str()).ok()).collect();
     let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
     let mut ids = BTreeMap::new();
@@ -156,7 +175,7 @@ pub(super) fn topic_ids(client: &Client, topics: &[String]) -> BTreeMap<String, 
         let queue = rd::rd_kafka_queue_new(client);
         let wanted = rd::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
         rd::rd_kafka_DescribeTopics(client, wanted, std::ptr::null(), queue);
-        let event = rd::rd_kafka_queue_poll(queue, IDS_TIMEOUT_MS);
+        let event = rd::rd_kafka_queue_poll(queue, timeout_ms);
         let result =
             if event.is_null() { std::ptr::null() } else { rd::rd_kafka_event_DescribeTopics_result(event) };
         if !result.is_null() {
@@ -183,5 +202,7 @@ pub(super) fn topic_ids(client: &Client, topics: &[String]) -> BTreeMap<String, 
         rd::rd_kafka_TopicCollection_destroy(wanted);
         rd::rd_kafka_queue_destroy(queue);
     }
+    // Brokers that know no ids give zeros.
+    ids.retain(|_, id| id.bytes().any(|byte| byte != b'A'));
     ids
 }
