@@ -56,15 +56,7 @@ pub(super) fn all(
             "retag quarantine ls",
         ));
     }
-    let begun = reader.positions.incomplete.iter();
-    for name in begun.filter(|name| reader.about.sources.iter().any(|s| s.name == **name && s.complete)) {
-        problems.push(problem(
-            Severity::Warning,
-            "approximate",
-            format!("source {name} did not hold its whole history when it was first read: sums lack rows that lived before for good"),
-            "read the whole history into a new state directory with history = \"complete\"",
-        ));
-    }
+    begun(reader, &mut problems);
     let next = match reader.about.drift.manage() {
         Manage::State => "retag rule ls",
         Manage::Config => "retag apply --dry-run",
@@ -105,6 +97,26 @@ pub(super) fn all(
     }
     problems.sort_by_key(|problem| problem.severity); // stable: in the order above where equally bad
     problems
+}
+
+/// Sources that say now that they hold their whole history, and did not when they were first read.
+fn begun(reader: &Reader, problems: &mut Vec<Problem>) {
+    for source in reader.about.sources.iter().filter(|source| source.complete) {
+        let name = &source.name;
+        if !reader.positions.incomplete.contains(name) {
+            continue;
+        }
+        let how = match source.unit {
+            Unit::Bytes => "was first read with history = \"none\"",
+            Unit::Messages => "did not hold its whole history when it was first read",
+        };
+        problems.push(problem(
+            Severity::Warning,
+            "approximate",
+            format!("source {name} {how}: sums lack rows that lived before for good"),
+            "read the whole history into a new state directory with history = \"complete\"",
+        ));
+    }
 }
 
 fn of_source(source: &Source, problems: &mut Vec<Problem>) {

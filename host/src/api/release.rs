@@ -14,8 +14,8 @@ use crate::registry::preview::{Compared, compare};
 use crate::registry::revision::{AUDIT_PREFIX, AuditEntry, LabelPreview, Preview, Release, Report};
 use crate::registry::sampling::Carried;
 use crate::registry::{Adopted, Generation, Refusal, Registry, Revision};
-use crate::source::SourceError;
 use crate::source::files::holds;
+use crate::source::{SourceError, Unit};
 use crate::state::{Record, Slot, Table, split_entity_key};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -286,7 +286,7 @@ pub(super) fn plan_of(reader: &Reader, file: Revision) -> Result<FilePlan, ApiEr
 fn histories(reader: &Reader) -> Result<Vec<SourceHistory>, ApiError> {
     let mut sources: BTreeMap<&str, u64> = BTreeMap::new();
     for (partition, position) in &reader.positions.partitions {
-        *sources.entry(&partition.source).or_default() += position;
+        *sources.entry(&partition.source).or_default() += position.saturating_sub(partition.begins);
     }
     let all = sources.values().sum::<u64>().max(1);
     let totals = reader.totals()?;
@@ -294,6 +294,7 @@ fn histories(reader: &Reader) -> Result<Vec<SourceHistory>, ApiError> {
     let sources = sources.into_iter().map(|(source, bytes)| SourceHistory {
         source: source.to_owned(),
         bytes,
+        messages: reader.about.sources.iter().any(|s| s.name == source && s.unit == Unit::Messages),
         rows: u64::try_from(rows(bytes)).unwrap_or(u64::MAX),
         complete: reader.about.sources.iter().all(|s| s.name != source || s.complete),
     });

@@ -89,6 +89,8 @@ pub(super) struct LaneRun {
     held: VecDeque<Block>,
     /// The table of logs as it is stored.
     logs: Vec<u8>,
+    /// How far the last cycle with something of it led, over all partitions.
+    way: u64,
     /// Engine time of the last commit with something of it, µs.
     last_us: Option<i64>,
     /// It goes no further: the command that gives it up waits.
@@ -156,6 +158,7 @@ impl Pipeline {
             partitions,
             held: VecDeque::new(),
             logs: Vec::new(),
+            way: 0,
             last_us: None,
             halted: false,
         });
@@ -262,8 +265,10 @@ impl Pipeline {
         let ends = cycle.ends(true);
         let Some(run) = self.lane.as_mut().filter(|_| !ends.is_empty()) else { return };
         let counters = cycle.counters(true);
+        run.way = 0;
         for (partition, end) in ends {
             if let Some(p) = run.partitions.get_mut(partition) {
+                run.way += end.saturating_sub(p.applied);
                 p.applied = end;
             }
         }
@@ -275,7 +280,7 @@ impl Pipeline {
         if let Some(backfill) = work.and_then(|w| w.backfill.as_mut()) {
             backfill.done = run.partitions.iter().map(|p| p.applied).collect();
             backfill.read.rows += counters.changes;
-            backfill.read.bytes += cycle.lane_bytes;
+            backfill.read.bytes += run.way;
             for (table, n) in &counters.tables {
                 let name = tables.get(*table as usize).cloned().unwrap_or_default();
                 *backfill.tables.entry(name).or_default() += n;
@@ -310,7 +315,7 @@ impl Pipeline {
         };
         let now = commit.engine_time_us;
         if let (Some(backfill), Some(last)) = (&mut work.backfill, run.last_us) {
-            backfill.read.timed_bytes += cycle.lane_bytes;
+            backfill.read.timed_bytes += run.way;
             backfill.read.time_us += u64::try_from(now - last).unwrap_or(0);
         }
         run.last_us = Some(now);

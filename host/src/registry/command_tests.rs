@@ -406,7 +406,13 @@ fn a_plan_says_what_history_is_read_and_how_long_that_takes() {
     let mut world = World::new();
     world.ask(push("l2", "other", &["a"])).unwrap();
     let sources = |complete| {
-        vec![super::super::plan::SourceHistory { source: "orders".into(), bytes: 6_000, rows: 60, complete }]
+        vec![super::super::plan::SourceHistory {
+            source: "orders".into(),
+            bytes: 6_000,
+            messages: false,
+            rows: 60,
+            complete,
+        }]
     };
     let plan = world.registry.plan("payer", 2, sources(true)).unwrap();
     assert_eq!(plan.history.as_ref().unwrap().seconds, None);

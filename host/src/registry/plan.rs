@@ -62,7 +62,7 @@ pub struct Plan {
 pub struct HistoryPlan {
     /// By source.
     pub sources: Vec<SourceHistory>,
-    /// Bytes of all of them.
+    /// Bytes of all of them; messages of logs of messages.
     pub bytes: u64,
     /// How long it takes at the rate of the last time; null before there was one.
     pub seconds: Option<u64>,
@@ -73,8 +73,11 @@ pub struct HistoryPlan {
 pub struct SourceHistory {
     /// Source.
     pub source: String,
-    /// Bytes.
+    /// Bytes; messages where it is a log of messages.
     pub bytes: u64,
+    /// These are messages.
+    #[serde(default)]
+    pub messages: bool,
     /// Changes, about: each source's part of all of them by its bytes.
     #[serde(default)]
     pub rows: u64,
@@ -178,7 +181,10 @@ impl HistoryPlan {
         let sources: Vec<String> = self
             .sources
             .iter()
-            .map(|s| format!("{} bytes of {} with about {} changes", s.bytes, s.source, s.rows))
+            .map(|s| {
+                let unit = if s.messages { "messages" } else { "bytes" };
+                format!("{} {unit} of {} with about {} changes", s.bytes, s.source, s.rows)
+            })
             .collect();
         format!(
             "{what}: their history is read again beside the stream, {}, {time}; {next}",

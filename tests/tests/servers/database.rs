@@ -6,6 +6,7 @@ use crate::harness::{Folder, Host};
 use retag_host::clock::moment;
 use retag_servers::{Kafka, MariaDb, Maxwell, Service as _};
 use retag_tests::simulation::Random;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ const SUMS: &str = "SELECT k.user_id, \
     (SELECT COUNT(DISTINCT merchant_id) FROM shop.orders o WHERE o.user_id = k.user_id AND state BETWEEN 1 AND 3), \
     EXISTS (SELECT 1 FROM shop.users u WHERE u.user_id = k.user_id) \
     FROM (SELECT user_id FROM shop.users UNION SELECT user_id FROM shop.orders \
-    WHERE user_id IS NOT NULL AND (state BETWEEN 1 AND 3 OR state = 6)) k ORDER BY k.user_id";
+    WHERE user_id IS NOT NULL AND (state BETWEEN 1 AND 3 OR state = 6)) k";
 
 /// Statements of every kind, at random.
 fn statements(random: &mut Random, count: usize) -> String {
@@ -62,20 +63,20 @@ fn statements(random: &mut Random, count: usize) -> String {
     text
 }
 
-/// The sums of the host, as the database prints its own.
-fn sums(folder: &Folder) -> String {
+/// The sums of the host, as the database prints its own; a row for each user, in no order.
+fn sums(folder: &Folder) -> BTreeSet<String> {
     let csv = folder.retag(&["export", "aggregates", "payer", "-o", "csv"]).assert_ok().out;
-    let rows = csv.lines().skip(1).map(|line| line.replace(',', "\t"));
-    rows.map(|row| row + "\n").collect()
+    csv.lines().skip(1).map(|line| line.replace(',', "\t")).collect()
 }
 
 /// Waits until the host has what the database has; Maxwell tells nothing of how far it is.
 fn equal(host: &mut Host, folder: &Folder, database: &MariaDb) {
-    let expect = database.sql(SUMS).unwrap();
+    let expect: BTreeSet<String> = database.sql(SUMS).unwrap().lines().map(str::to_owned).collect();
     let begin = moment();
-    let mut found = String::new();
+    let mut found = BTreeSet::new();
     while found != expect {
-        assert!(begin.elapsed() < Duration::from_secs(60), "the database has\n{expect}\nthe host\n{found}");
+        let differ: Vec<_> = expect.symmetric_difference(&found).collect();
+        assert!(begin.elapsed() < Duration::from_secs(60), "the database and the host differ in {differ:#?}");
         found = host.until("sums", || Some(sums(folder)));
         std::thread::sleep(Duration::from_millis(200));
     }
@@ -107,6 +108,20 @@ pub(crate) fn sums_are_those_of_the_database() {
         }
     }
     equal(&mut host, &folder, &database);
+    // What Maxwell sends again after a kill is recognised.
+    let resent = |folder: &Folder| status(folder).unwrap()["totals"]["resent"].as_u64();
+    for _ in 0..5 {
+        let behind = ends(&kafka, "shop", 1)[0];
+        database.sql(&statements(&mut random, 100)).unwrap();
+        host.until("new messages", || (ends(&kafka, "shop", 1)[0] > behind).then_some(()));
+        maxwell.kill().unwrap();
+        maxwell.restart().unwrap();
+        equal(&mut host, &folder, &database);
+        if resent(&folder) > Some(0) {
+            break;
+        }
+    }
+    assert!(resent(&folder) > Some(0), "nothing was sent again");
     read_up_to(&mut host, &folder, &ends(&kafka, "shop", 1));
     let totals = &status(&folder).unwrap()["totals"];
     println!("{} changes, {} of them sent again", totals["changes"], totals["resent"]);

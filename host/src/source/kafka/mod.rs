@@ -139,6 +139,7 @@ impl Kafka {
     /// Looks after the brokers: whether they are back, and whether topics have the partitions that they had.
     fn look(&mut self) -> Result<(), KafkaError> {
         self.stream.hear()?;
+        self.again.as_ref().map_or(Ok(()), |(feed, _)| feed.hear())?;
         self.commit();
         if self.again.as_ref().is_some_and(|(_, asked)| asked.elapsed() > AGAIN_IDLE) {
             self.again = None;
