@@ -170,10 +170,10 @@ impl Feed {
         let seen = slot.seen_end(client);
         filled.log_end = if slot.ended { Some(slot.next) } else { seen };
         let goes_on = seen.is_some_and(|high| slot.next < high);
-        filled.at_end = match wanted.to_the_end {
-            true => slot.ended,
-            false => slot.ended || !goes_on || index.is_empty(),
-        };
+        // The broker says that the log ends up to half a second after its last message; that nothing was behind that at the last
+        // fetch is as good.
+        let is_through = slot.ended || seen.is_some_and(|high| slot.next >= high);
+        filled.at_end = is_through || (!wanted.to_the_end && (!goes_on || index.is_empty()));
         let more = !filled.at_end && slot.failed.is_none() && slot.next < wanted.until;
         if !(more && slot.keep_begun(*boundary, bytes, index)) {
             index.reach(slot.next.min(wanted.until));
