@@ -13,6 +13,7 @@ use crate::source::{Index, KafkaError, Position};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,8 @@ const TAKEN_MAX: usize = 1024;
 const BYTES_FIRST: usize = 512;
 /// How long a step back or forth in a partition may take; it asks no broker.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the broker may take to say who leads a topic.
+const LEADER_TIMEOUT: Duration = Duration::from_millis(500);
 /// Things said beside messages that are heard at once.
 const HEARD_MAX: usize = 64;
 
@@ -34,6 +37,8 @@ pub(super) struct Feed {
     /// By partition number of the state; none where it is of another source.
     slots: Vec<Option<Slot>>,
     batch: Batch,
+    /// Topics whose leaders were asked for; none any more where no broker answers.
+    asked: Option<BTreeSet<CString>>,
     /// Where a text may be cut so that no transaction is parted.
     boundary: fn(&[u8]) -> Option<usize>,
     client: Arc<Client>,
@@ -103,7 +108,8 @@ impl Feed {
     ) -> Self {
         let slots = partitions.iter().map(|name| name.as_deref().and_then(Slot::new)).collect();
         let (source_name, client) = (source_name.to_owned(), Arc::new(client));
-        Self { source_name, slots, batch: Batch::default(), boundary, client }
+        let (batch, asked) = (Batch::default(), Some(BTreeSet::new()));
+        Self { source_name, slots, batch, asked, boundary, client }
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -144,10 +150,11 @@ impl Feed {
     ) -> Result<Filled, KafkaError> {
         bytes.clear();
         index.restart(wanted.start);
-        let Self { source_name, slots, batch, boundary, client } = self;
+        let Self { source_name, slots, batch, asked, boundary, client } = self;
         let Some(Some(slot)) = slots.get_mut(wanted.partition) else {
             return Ok(Filled { at_end: true, ..Filled::default() });
         };
+        let is_new = slot.queue.is_none();
         if !slot.stand_at(wanted.start, client).map_err(|why| KafkaError::Other {
             source_name: source_name.clone(),
             partition: slot.name.clone(),
@@ -155,6 +162,9 @@ impl Feed {
             why,
         })? {
             return Ok(Filled { at_end: !wanted.to_the_end, ..Filled::default() });
+        }
+        if is_new {
+            slot.ask_for_leader(client, asked);
         }
         let mut filled = Filled::default();
         slot.unpack(bytes, index);
@@ -219,6 +229,16 @@ impl Slot {
         self.kept.0.clear();
         self.kept.1.restart(start);
         Ok(true)
+    }
+
+    /// Asks who leads the topic, once: librdkafka would look after it by itself within a second.
+    fn ask_for_leader(&self, client: &Client, asked: &mut Option<BTreeSet<CString>>) {
+        if asked.as_mut().is_some_and(|topics| topics.insert(self.topic.clone())) {
+            let topic = self.topic.to_str().unwrap_or_default();
+            if client.fetch_metadata(Some(topic), LEADER_TIMEOUT).is_err() {
+                *asked = None;
+            }
+        }
     }
 
     /// Puts what was kept at the front.
