@@ -131,7 +131,9 @@ impl Lookup<'_> {
         }
         let mut counts = BTreeMap::new();
         for topic in &topics {
-            counts.insert(topic.clone(), self.count(topic)?);
+            let of_topic = |name: &str| name.rsplit_once('/').is_some_and(|(known, _)| known == topic);
+            let is_known = known.iter().any(|(partition, _)| of_topic(&partition.name));
+            counts.insert(topic.clone(), self.count(topic, is_known)?);
         }
         Ok((topics, counts))
     }
@@ -152,7 +154,8 @@ impl Lookup<'_> {
         Ok(topics)
     }
 
-    fn count(&self, topic: &str) -> Result<usize, KafkaError> {
+    /// Number of partitions of a topic. A cluster that is just coming up may not know yet what it has.
+    fn count(&self, topic: &str, is_known: bool) -> Result<usize, KafkaError> {
         let begin = clock::moment();
         loop {
             let metadata = self.patiently(|client| client.fetch_metadata(Some(topic), ANSWER))?;
@@ -161,7 +164,12 @@ impl Lookup<'_> {
             match (found, error) {
                 (Some(found), None) if !found.partitions().is_empty() => return Ok(found.partitions().len()),
                 (_, Some(RDKafkaErrorCode::LeaderNotAvailable)) if begin.elapsed() < ANSWER => {
-                    std::thread::sleep(PAUSE); // it is just being made
+                    std::thread::sleep(PAUSE);
+                }
+                (_, Some(RDKafkaErrorCode::UnknownTopicOrPartition))
+                    if is_known && begin.elapsed() < ANSWER =>
+                {
+                    std::thread::sleep(PAUSE);
                 }
                 (_, Some(error)) => return Err(self.missing(topic, &error.to_string())),
                 _ => return Err(self.missing(topic, "the brokers do not know it")),
