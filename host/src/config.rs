@@ -116,12 +116,14 @@ pub struct EngineConfig {
     pub block_bytes: usize,
     /// How long to wait before looking at the end of a file again. Default 20 ms.
     pub poll_ms: u64,
+    /// How far threads that rows go through stand back behind those that answer readers, 0 to 19. Default 10.
+    pub nice: u8,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
         let workers = std::thread::available_parallelism().map_or(2, |n| n.get().min(64));
-        Self { workers, cycle_bytes_max: 64 << 20, block_bytes: 1 << 20, poll_ms: 20 }
+        Self { workers, cycle_bytes_max: 64 << 20, block_bytes: 1 << 20, poll_ms: 20, nice: 10 }
     }
 }
 
@@ -268,6 +270,9 @@ impl Config {
         }
         if !(1..=1000).contains(&self.engine.poll_ms) {
             return Err("engine.poll_ms: 1 to 1000".into());
+        }
+        if self.engine.nice > 19 {
+            return Err("engine.nice: 0 to 19".into());
         }
         self.http.check()
     }

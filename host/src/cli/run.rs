@@ -77,8 +77,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let tick = Duration::from_millis(config.engine.poll_ms.max(1));
     let mut stats = serde_json::Value::Null;
     let bad_before = engine.pipeline.status().bad_images;
-    let mut bad = 0;
-    let mut said = 0;
+    let (mut bad, mut said) = (0, 0);
     let mut waits = Waits::new(&engine);
     let swap_times = Arc::<Mutex<SwapTimes>>::default();
     let shown_times = swap_times.clone();
@@ -98,7 +97,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         }
         bad = pipeline.status().bad_images.saturating_sub(bad_before);
     };
-    let watch = Watch { stop: &|| stop.load(Ordering::Relaxed), progress: &mut show };
+    let watch =
+        Watch { stop: &|| stop.load(Ordering::Relaxed), progress: &mut show, nice: config.engine.nice };
     let mailbox = channel();
     let about =
         About { drift: engine.pipeline.drift.clone(), swap_times, ..About::new(&config, &engine.dir, true) };
@@ -219,7 +219,8 @@ fn rebuild(config: &Config, options: &Options, rule: &str, stop: &AtomicBool) ->
         };
         // Readers are served from the state as it is: its own facts do not change before the rebuild is attached.
         let served = Served::start(config, &engine, about, Commands::nowhere())?;
-        let watch = Watch { stop: &|| stop.load(Ordering::Relaxed), progress: &mut show };
+        let watch =
+            Watch { stop: &|| stop.load(Ordering::Relaxed), progress: &mut show, nice: config.engine.nice };
         let tick = Duration::from_millis(20);
         let result = threads::run(engine.pipeline, engine.parts, tick, channel(), watch);
         served.stop();

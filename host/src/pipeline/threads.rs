@@ -23,6 +23,8 @@ pub struct Watch<'a> {
     pub stop: &'a dyn Fn() -> bool,
     /// Called about every tick and at the end.
     pub progress: &'a mut dyn FnMut(&Pipeline),
+    /// How far the parts' threads stand back behind those that answer readers: a label is read between two blocks, not behind them.
+    pub nice: u8,
 }
 
 /// Runs the engine to its end.
@@ -47,8 +49,13 @@ pub fn run(
         for (address, part, receiver) in inboxes {
             let post = Post { own: senders.get(&address).cloned(), pipeline: to_pipeline.clone() };
             let named = std::thread::Builder::new().name(name(address));
+            let nice = i32::from(watch.nice);
+            let work = move || {
+                let _ = rustix::process::nice(nice); // where that is not allowed all are alike
+                serve(address, part, &receiver, &post);
+            };
             named
-                .spawn_scoped(scope, move || serve(address, part, &receiver, &post))
+                .spawn_scoped(scope, work)
                 .map_err(|error| Failure::Internal(format!("a thread cannot be started: {error}")))?;
         }
         drop(to_pipeline);

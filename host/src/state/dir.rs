@@ -4,6 +4,7 @@ use super::error::StoreError;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, Hasher};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// The format that this version writes, and the newest it reads. Format 2 has counted sets in rows and sets that
@@ -30,7 +31,12 @@ impl StateDir {
     /// [`StoreError::InUse`] with the other process, [`StoreError::NewerFormat`], [`StoreError::Io`] with the path,
     /// [`StoreError::Corrupt`] for a `format` file that is none.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        fs::create_dir_all(path).map_err(io("make the directory", path))?;
+        // What it holds is row values: nobody else's. One that is there already is as its owner made it.
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(io("make the directory", path))?;
         let lock = lock(path)?;
         let file = path.join("format");
         let (id, epoch) = match fs::read_to_string(&file) {

@@ -2,7 +2,7 @@
 //! Immutable once published; the next commit's overlay shares all that it did not change.
 
 use super::CommitId;
-use super::block::{BlockReader, Life};
+use super::block::{BlockReader, Entry, Life};
 use super::cell::Change;
 use super::dictionary::Edits;
 use super::members::{ChunkKey, MarkChanges, ShardMembers};
@@ -10,6 +10,7 @@ use super::run::Run;
 use super::varint::Malformed;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// A durable block with what is looked up in it by ordinal.
 #[derive(Debug)]
@@ -19,6 +20,34 @@ pub(super) struct OverlayBlock {
     new: Vec<(u32, u32)>,
     /// Ordinals of keys that went, ascending.
     gone: Vec<u32>,
+    filter: Filter,
+}
+
+/// Which keys a block may have, so that most blocks are passed over at the cost of one word: a Bloom filter whose bits of a key lie
+/// in one word (Putze, Sanders, Singler: Cache-, Hash- and Space-Efficient Bloom Filters), of 12 bits a key and 3 bits set.
+#[derive(Debug)]
+struct Filter(Vec<u64>);
+
+impl Filter {
+    fn of(keys: usize) -> Self {
+        Self(vec![0; (keys * 12).div_ceil(64).max(1)])
+    }
+
+    fn place(&self, hash: u64) -> (usize, u64) {
+        let word = ((hash >> 32) * self.0.len() as u64) >> 32;
+        let bit = |shift: u32| 1 << ((hash >> shift) & 63);
+        (usize::try_from(word).unwrap_or(0), bit(0) | bit(6) | bit(12))
+    }
+
+    fn enter(&mut self, hash: u64) {
+        let (word, bits) = self.place(hash);
+        self.0.get_mut(word).into_iter().for_each(|word| *word |= bits);
+    }
+
+    fn may_have(&self, hash: u64) -> bool {
+        let (word, bits) = self.place(hash);
+        self.0.get(word).is_some_and(|word| word & bits == bits)
+    }
 }
 
 impl OverlayBlock {
@@ -26,8 +55,9 @@ impl OverlayBlock {
         self.reader.run()
     }
 
-    pub(super) fn reader(&self) -> &BlockReader {
-        &self.reader
+    /// The changes of `key` whose xxh3-64 is `hash`.
+    pub(super) fn find(&self, key: &[u8], hash: u64) -> Result<Option<Entry<'_>>, Malformed> {
+        if self.filter.may_have(hash) { self.reader.find(key) } else { Ok(None) }
     }
 
     pub(super) fn commit(&self) -> CommitId {
@@ -43,7 +73,7 @@ impl OverlayBlock {
         let restart = self.new.get(at).map_or(0, |(_, restart)| *restart);
         let mut cursor = self.run().cursor_at_restart(restart)?;
         while cursor.advance()? {
-            let entry = super::block::Entry::decode(cursor.body())?;
+            let entry = Entry::decode(cursor.body())?;
             if entry.ordinal == ordinal && entry.life == Life::New {
                 return Ok(Some(Some(cursor.key().into())));
             }
@@ -90,6 +120,7 @@ impl ShardView {
     ) -> Result<(), Malformed> {
         let (mut new, mut gone, mut marks) = (Vec::new(), Vec::new(), MarkChanges::default());
         let mut last_key: Vec<u8> = Vec::new();
+        let mut filter = Filter::of((reader.keys() as usize).min(reader.bytes()));
         let mut at = 0u32;
         let mut entries = reader.entries();
         while let Some((key, entry)) = entries.advance()? {
@@ -98,6 +129,7 @@ impl ShardView {
             }
             last_key.clear();
             last_key.extend_from_slice(key);
+            filter.enter(xxh3_64(key));
             match entry.life {
                 Life::New => {
                     new.push((entry.ordinal, at / super::run::RESTART_EVERY));
@@ -125,7 +157,7 @@ impl ShardView {
         gone.sort_unstable();
         marks.apply(&mut self.members, dirty);
         self.bytes += reader.bytes();
-        self.blocks.push(Arc::new(OverlayBlock { reader, new, gone }));
+        self.blocks.push(Arc::new(OverlayBlock { reader, new, gone, filter }));
         Ok(())
     }
 
@@ -143,5 +175,23 @@ impl ShardView {
             }
         }
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_has_what_was_entered_and_little_else() {
+        let hash = |n: u64| xxh3_64(&n.to_be_bytes());
+        for keys in [1usize, 7, 1000] {
+            let mut filter = Filter::of(keys);
+            (0..keys as u64).for_each(|n| filter.enter(hash(n)));
+            assert!((0..keys as u64).all(|n| filter.may_have(hash(n))));
+            let wrong = (1_000_000..1_010_000).filter(|n| filter.may_have(hash(*n))).count();
+            assert!(wrong < 1_000, "{wrong} of 10,000 for {keys} keys");
+        }
+        assert!(!Filter::of(0).may_have(hash(1)));
     }
 }

@@ -43,6 +43,19 @@ impl Page {
         Ok(Self { run: Some(run), lower: lower.to_vec(), upper: None })
     }
 
+    /// The page that begins at `lower`, if it has `key` or one behind it: then it covers `key`.
+    pub(super) fn beginning(
+        snapshot: &dyn Snapshot,
+        shard: u8,
+        (lower, key): (&[u8], &[u8]),
+    ) -> Result<Option<Self>, StoreError> {
+        let Some(value) = snapshot.get(Table::Pages, &row_key(shard, lower))? else { return Ok(None) };
+        let corrupt = |e| StoreError::corrupt(format!("page {} of shard {shard}", hex(lower)), e);
+        let run = Run::open(value, RunKind::Page).map_err(corrupt)?;
+        let (_, reaches) = run.seek(key).map_err(corrupt)?;
+        Ok(reaches.then(|| Self { run: Some(run), lower: lower.to_vec(), upper: None }))
+    }
+
     /// Finds where the next page begins.
     pub(super) fn with_upper(mut self, snapshot: &dyn Snapshot, shard: u8) -> Result<Self, StoreError> {
         if self.run.is_none() {

@@ -9,11 +9,13 @@ use super::merge::{Merged, Span};
 use super::meta::LastCommit;
 use super::overlay::ShardView;
 use super::page::{Page, hex};
+use super::page_starts::PageStarts;
 use super::set::CountedSet;
 use super::store::{KeyValue, Snapshot, Table, Visit, Written};
 use super::varint::Malformed;
 use super::{CommitId, dictionary, set_rows};
 use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// The state as of one commit.
 pub struct View {
@@ -21,6 +23,7 @@ pub struct View {
     pub(super) snapshot: Arc<dyn Snapshot>,
     pub(super) shards: Vec<Arc<ShardView>>,
     pub(super) written: Written,
+    pub(super) page_starts: Arc<PageStarts>,
 }
 
 /// How much of sets in rows a reader wants.
@@ -110,19 +113,34 @@ impl View {
 
     fn get_to(&self, shard: usize, key: &[u8], depth: Depth) -> Result<Option<Record>, StoreError> {
         let (number, overlay) = self.shard(shard)?;
-        let page = Page::covering(&*self.snapshot, number, key)?;
+        let page = self.page_of(number, key)?;
         let corrupt = |e: Malformed| StoreError::corrupt(format!("key {} in shard {shard}", hex(key)), e);
         let read = || -> Result<Option<Record>, Malformed> {
             let stored = page.run.as_ref().map(|run| run.find(key)).transpose()?.flatten();
             let mut record = stored.map(Record::decode).transpose()?;
+            let hash = xxh3_64(key);
             for block in overlay.blocks.iter().filter(|block| block.commit() > page.folded()) {
-                if let Some(entry) = block.reader().find(key)? {
+                if let Some(entry) = block.find(key, hash)? {
                     entry.apply(&mut record)?;
                 }
             }
             Ok(record)
         };
         self.live(number, read().map_err(corrupt)?, depth)
+    }
+
+    /// The page that covers `key`, without `upper`.
+    fn page_of(&self, shard: u8, key: &[u8]) -> Result<Page, StoreError> {
+        if let Some(lower) = self.page_starts.before(shard, key)
+            && let Some(page) = Page::beginning(&*self.snapshot, shard, (&lower, key))?
+        {
+            return Ok(page);
+        }
+        let page = Page::covering(&*self.snapshot, shard, key)?;
+        if page.run.is_some() {
+            self.page_starts.note(shard, &page.lower);
+        }
+        Ok(page)
     }
 
     /// Brings in the entries of those sets of `record` that lie in rows and have changed since it was read. Nothing

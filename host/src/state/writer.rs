@@ -11,6 +11,7 @@ use super::fold::FoldJob;
 use super::members::{self, ChunkKey};
 use super::meta::{self, LastCommit};
 use super::overlay::ShardView;
+use super::page_starts::PageStarts;
 use super::set_rows::RowLimits;
 use super::store::{Batch, Row, Store, Table, Written};
 use super::varint::Malformed;
@@ -131,7 +132,8 @@ impl StateWriter {
         })?;
         let shards = shards.into_iter().map(Arc::new).collect();
         let written = Written::default();
-        let view = Arc::new(View { last: Arc::new(last), snapshot, shards, written });
+        let page_starts = Arc::new(PageStarts::new(SHARDS));
+        let view = Arc::new(View { last: Arc::new(last), snapshot, shards, written, page_starts });
         let writer =
             Self { store, limits, view: Arc::clone(&view), dirty, fold: None, written, failed: false };
         Ok((writer, view))
@@ -250,7 +252,8 @@ impl StateWriter {
         shards: Vec<Arc<ShardView>>,
     ) -> Result<Arc<View>, StoreError> {
         let snapshot = self.store.snapshot().inspect_err(|_| self.failed = true)?;
-        self.view = Arc::new(View { last, snapshot, shards, written: self.written });
+        let (written, page_starts) = (self.written, self.view.page_starts.clone());
+        self.view = Arc::new(View { last, snapshot, shards, written, page_starts });
         Ok(Arc::clone(&self.view))
     }
 

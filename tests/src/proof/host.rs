@@ -28,6 +28,8 @@ pub struct Setup {
     pub http: &'static str,
     /// How long what was replaced is kept.
     pub grace_s: u64,
+    /// `engine.workers`; 0 = the host's default.
+    pub workers: u64,
 }
 
 impl Host {
@@ -50,6 +52,9 @@ impl Host {
              [sinks.out]\ntype = \"ndjson\"\npath = \"labels.ndjson\"\n",
             setup.http, setup.grace_s
         );
+        if setup.workers > 0 {
+            text += &format!("\n[engine]\nworkers = {}\n", setup.workers);
+        }
         for (name, wasm) in rules {
             std::fs::write(dir.join(name).with_extension("wasm"), wasm)?;
             text += &format!("\n[rules.{name}]\npath = \"{name}.wasm\"\n");

@@ -11,6 +11,7 @@ pub mod judge;
 pub mod kill;
 pub mod many_rules;
 pub mod options;
+pub mod open_loop;
 pub mod reads;
 pub mod report;
 pub mod swaps;

@@ -2,21 +2,22 @@
 //! so that a host that stalls is charged with everybody who had to wait.
 
 use super::client::Client;
-use super::figures::{moment_of, percentile};
+use super::figures::percentile;
 use super::flow::{Flow, Kept};
 use super::host::{Host, LIMIT, Setup};
 use super::kill::Draw;
+use super::open_loop::{self, Schedule};
 use super::options::Options;
 use super::variant::Workshop;
 use super::watch::Watcher;
 use crate::shop::{Config, Live};
 use anyhow::{Context, Result, bail};
 use retag_host::clock::moment;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The lowest id that the generator gives to users.
 const FIRST_USER: u64 = 10_000;
@@ -36,6 +37,7 @@ struct Plan {
     keys: u64,
     unknown_percent: u64,
     connections: u64,
+    workers: u64,
     seed: u64,
 }
 
@@ -46,6 +48,8 @@ struct Reads {
     took_us: Vec<u64>,
     /// From that moment to when it was sent, µs.
     late_us: Vec<u64>,
+    /// The first again, by the second in which each was due.
+    by_second: BTreeMap<u64, Vec<u64>>,
     unknown: u64,
     errors: u64,
     first_error: String,
@@ -66,6 +70,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         keys: options.take("keys", 1_000_000)?,
         unknown_percent: options.take("unknown-percent", 10)?,
         connections: options.take("connections", 64)?,
+        workers: options.take("workers", 0)?,
         seed: options.take("seed", u64::from(std::process::id()))?,
     };
     let bar_ms: f64 = options.take("bar-ms", 2.0)?;
@@ -95,7 +100,12 @@ impl Plan {
         };
         let mut live = Live::create(&dir.join("stream"), config, None)?;
         live.append(users)?;
-        let host = Host::start(&self.retag, &dir, &workshop, Setup { http: HTTP, grace_s: 10 })?;
+        let host = Host::start(
+            &self.retag,
+            &dir,
+            &workshop,
+            Setup { http: HTTP, grace_s: 10, workers: self.workers },
+        )?;
         let watcher = Watcher::start(&host.socket());
         caught_up(&watcher, live.written(), &host)?;
         let (address, token) = (address(&host)?, self.token(&host)?);
@@ -126,82 +136,40 @@ impl Plan {
         Ok(String::from_utf8(made.stdout)?.trim().to_owned())
     }
 
-    /// All requests, whoever is free takes the next; none waits for another one's answer while a connection is free.
     fn read_all(&self, address: SocketAddr, token: &str) -> Result<Reads> {
-        let (next, total) = (AtomicU64::new(0), self.reads * self.seconds);
-        let mut clients = Vec::new();
-        for _ in 0..self.connections {
-            let mut client = Client::tcp(address, token)?;
-            client.get("/healthz")?.success("/healthz")?;
-            clients.push(client);
-        }
-        // Everybody is there before the first is due.
-        let begin = moment() + Duration::from_millis(50);
-        let mut all = Reads::default();
-        std::thread::scope(|scope| -> Result<()> {
-            let threads: Vec<_> = clients
-                .into_iter()
-                .zip(1..)
-                .map(|(client, n)| {
-                    let draw = Draw(self.seed ^ (n << 32));
-                    let next = &next;
-                    scope.spawn(move || self.read((client, address, token), (begin, next, total), draw))
-                })
-                .collect();
-            for thread in threads {
-                let one = thread.join().map_err(|_| anyhow::anyhow!("a reader's thread failed"))?;
-                all.took_us.extend(one.took_us);
-                all.late_us.extend(one.late_us);
-                all.unknown += one.unknown;
-                all.errors += one.errors;
-                if all.first_error.is_empty() {
-                    all.first_error = one.first_error;
-                }
-            }
-            Ok(())
-        })?;
-        Ok(all)
-    }
-
-    fn read(
-        &self,
-        (mut client, address, token): (Client, SocketAddr, &str),
-        (begin, next, total): (Instant, &AtomicU64, u64),
-        mut draw: Draw,
-    ) -> Reads {
+        Client::tcp(address, token)?.get("/healthz")?.success("/healthz")?;
+        let Self { connections, reads: rate, seconds, keys, unknown_percent, seed, .. } = *self;
+        let schedule = Schedule { address, token, connections, rate, total: rate * seconds };
+        // Of each request, whom it asks for, from its number alone.
+        let asked = |number: u64| {
+            let mut draw = Draw(seed ^ (number << 20));
+            let unknown = draw.below(100) < unknown_percent;
+            (FIRST_USER + draw.below(keys) + if unknown { 1 << 40 } else { 0 }, unknown)
+        };
         let mut reads = Reads::default();
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= total {
-                return reads;
-            }
-            let due = begin + moment_of(number, self.reads);
-            let unknown = draw.below(100) < self.unknown_percent;
-            let user = FIRST_USER + draw.below(self.keys) + if unknown { 1 << 40 } else { 0 };
-            let path = format!("/v1/entities/user/keys/{user}/labels");
-            std::thread::sleep(due.saturating_duration_since(moment()));
-            reads.late_us.push(due.elapsed().as_micros() as u64);
-            let answer = client.get(&path);
-            reads.took_us.push(due.elapsed().as_micros() as u64);
+        let path = |number| format!("/v1/entities/user/keys/{}/labels", asked(number).0);
+        open_loop::run(schedule, path, |one| {
+            let (user, unknown) = asked(one.number);
+            reads.late_us.push(one.late_us);
+            reads.took_us.push(one.took_us);
+            reads.by_second.entry(one.number / rate).or_default().push(one.took_us);
             reads.unknown += u64::from(unknown);
-            let wrong = match answer {
-                Ok(answer) if answer.status == 200 && names(&answer.body, user) => continue,
-                Ok(answer) => format!("{path}: {} {}", answer.status, answer.text()),
-                Err(error) => format!("{path}: {error:#}"),
+            let wrong = match &one.answer {
+                Ok((200, body)) if names(body, user) => return,
+                Ok((status, body)) => format!("user {user}: {status} {}", String::from_utf8_lossy(body)),
+                Err(error) => format!("user {user}: {error}"),
             };
             reads.errors += 1;
             if reads.first_error.is_empty() {
                 reads.first_error = wrong;
             }
-            if let Ok(new) = Client::tcp(address, token) {
-                client = new;
-            }
-        }
+        })?;
+        Ok(reads)
     }
 
     fn report(&self, reads: &mut Reads, kept: &mut Kept, lag: u64, bar_ms: f64) -> Result<()> {
         let millis = |figures: &mut Vec<u64>, p| percentile(figures, p) as f64 / 1_000.0;
-        let Reads { took_us, late_us, unknown, errors, first_error } = reads;
+        let Reads { took_us, late_us, by_second, unknown, errors, first_error } = reads;
         println!("\n| | p50, ms | p99, ms | p99.9, ms | max, ms |\n|---|---|---|---|---|");
         for (name, figures) in [("from due to answer", &mut *took_us), ("of it: sent late", &mut *late_us)] {
             let [p50, p99, p999, max] = [500, 990, 999, 1_000].map(|p| millis(figures, p));
@@ -219,6 +187,11 @@ impl Plan {
             );
         }
         println!("{}; at most {} KiB waited to be read", kept.line(), lag / 1_024);
+        let mut worst: Vec<(u64, u64)> =
+            by_second.iter_mut().map(|(second, took)| (percentile(took, 990), *second)).collect();
+        worst.sort_unstable_by(|a, b| b.cmp(a));
+        let named: Vec<String> = worst.iter().take(8).map(|(us, at)| format!("{at}: {us}")).collect();
+        println!("worst seconds, p99 in µs: {}", named.join(", "));
         let p99 = millis(took_us, 990);
         if *errors > 0 {
             bail!("{errors} of {} reads failed; the first: {first_error}", took_us.len());

@@ -68,7 +68,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         keys: options.take("keys", 1_000_000)?,
         key_swaps: options.take("key-swaps", 3)?,
         check_every: options.take("check-every", 1)?,
-        grace_s: options.take("grace-s", 10)?,
+        grace_s: options.take("grace-s", 60)?,
         seed: options.take("seed", u64::from(std::process::id()))?,
     };
     let bars = Bars {
@@ -196,7 +196,7 @@ impl<'a> Round<'a> {
         let mut live = Live::create(&dir.join("stream"), config, Some(997))?;
         live.append(users + history)?;
         let judge = Judge::new(live.paths());
-        let setup = Setup { http: HTTP, grace_s: plan.grace_s };
+        let setup = Setup { http: HTTP, grace_s: plan.grace_s, workers: 0 };
         let host = Host::start(&plan.retag, &dir, workshop, setup)?;
         let watcher = Watcher::start(&host.socket());
         let variants = BTreeMap::from([(1, Variant::base())]);

@@ -21,6 +21,8 @@ const JOURNAL_BYTES: u64 = 128 << 20;
 const CACHE_BYTES: u64 = 64 << 20;
 /// Background threads that write out and compact: few, since workers want the cores.
 const WORKERS: usize = 2;
+/// How far they stand back behind threads that answer, and those that rows go through.
+const NICENESS: i32 = 10;
 
 struct Tables {
     path: PathBuf,
@@ -77,12 +79,21 @@ impl FjallStore {
     /// # Errors
     /// [`StoreError::Io`] or [`StoreError::Store`] with the path.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = Database::builder(path)
-            .cache_size(CACHE_BYTES)
-            .max_journaling_size(JOURNAL_BYTES)
-            .worker_threads(WORKERS)
-            .open()
-            .map_err(|source| error(path, "open", &source))?;
+        let open = || {
+            let _ = rustix::process::nice(NICENESS); // the store's threads inherit it; where it is not allowed all are alike
+            Database::builder(path)
+                .cache_size(CACHE_BYTES)
+                .max_journaling_size(JOURNAL_BYTES)
+                .worker_threads(WORKERS)
+                .open()
+                .map_err(|source| error(path, "open", &source))
+        };
+        let failed = |_| StoreError::Io {
+            doing: "open",
+            path: path.to_path_buf(),
+            source: std::io::Error::other("the thread that opens it failed"),
+        };
+        let database = std::thread::scope(|scope| scope.spawn(open).join()).map_err(failed)??;
         let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
         let keyspaces = Table::ALL
             .iter()
