@@ -78,6 +78,7 @@ fn engine(out: &mut Text, status: &StatusAnswer, time_us: i64) {
     );
     out.one("retag_images_total", "counter", "Row images handed to rules.", totals.images);
     out.one("retag_images_refused_total", "counter", "Row images that rules refused.", totals.bad_images);
+    out.one("retag_messages_aside_total", "counter", "Messages that were put aside.", totals.aside);
     out.one("retag_images_null_key_total", "counter", "Row images with a NULL key.", totals.null_keys);
     out.one("retag_transitions_total", "counter", "Labels set or unset.", totals.transitions);
     out.one(

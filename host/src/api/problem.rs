@@ -56,6 +56,14 @@ pub(super) fn all(
             "retag quarantine ls",
         ));
     }
+    if totals.aside > 0 {
+        problems.push(problem(
+            Severity::Warning,
+            "messages-aside",
+            format!("{} messages were put aside: what reads their tables lacks them", totals.aside),
+            "retag quarantine ls",
+        ));
+    }
     begun(reader, &mut problems);
     let next = match reader.about.drift.manage() {
         Manage::State => "retag rule ls",

@@ -33,6 +33,8 @@ pub struct BadImages {
     pub commit: u64,
     /// Images refused since the state was made; of many in one commit only the first are kept as entries.
     pub bad_images: u64,
+    /// Messages put aside since then.
+    pub messages_aside: u64,
     /// Entries that were dropped for newer ones.
     pub dropped: u64,
     /// The entries.
@@ -101,8 +103,8 @@ pub fn list(reader: &Reader, question: &Question) -> Result<BadImages, ApiError>
     if damaged {
         return Err(ApiError::Damaged("an entry of the quarantine"));
     }
-    let Totals { bad_images, quarantine_dropped: dropped, .. } = reader.totals()?;
-    Ok(BadImages { commit: reader.commit(), bad_images, dropped, entries, next })
+    let Totals { bad_images, aside: messages_aside, quarantine_dropped: dropped, .. } = reader.totals()?;
+    Ok(BadImages { commit: reader.commit(), bad_images, messages_aside, dropped, entries, next })
 }
 
 /// Visits the rows behind `from` until `visit` answers false.

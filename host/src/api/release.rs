@@ -11,7 +11,7 @@ use crate::registry::command::Command;
 use crate::registry::diff::Diff;
 use crate::registry::plan::{Plan, SourceHistory};
 use crate::registry::preview::{Compared, compare};
-use crate::registry::revision::{AUDIT_PREFIX, AuditEntry, LabelPreview, Preview, Release, Report};
+use crate::registry::revision::{AUDIT_PREFIX, AuditEntry, HeldKeys, LabelPreview, Preview, Release, Report};
 use crate::registry::sampling::Carried;
 use crate::registry::{Adopted, Generation, Refusal, Registry, Revision};
 use crate::source::files::holds;
@@ -82,6 +82,8 @@ pub struct RevisionAnswer {
     pub retained_until: Option<String>,
     /// The operation under way on it.
     pub operation: Option<OperationAnswer>,
+    /// Keys whose labels of it are held; those of a revision that is to go live keep what they have.
+    pub held: HeldKeys,
     /// Previews that were asked for.
     pub previews: Vec<Preview>,
     /// It labels by sums that another file's `map` counts; null = by its own.
@@ -227,15 +229,22 @@ pub(super) fn one(reader: &Reader, revision: &Revision) -> Result<RevisionAnswer
 fn of_revision(reader: &Reader, revision: &Revision, lagging: bool) -> Result<RevisionAnswer, ApiError> {
     let registry = &reader.registry;
     let (rule, number) = (&revision.rule, revision.number);
-    let namespace = registry.generation_of(rule, number).and_then(|g| registry.namespace_of(g.namespace));
+    let generation = registry.generation_of(rule, number);
+    let namespace = match generation {
+        Some(generation) => registry.namespace_of(generation.namespace),
+        None => registry.namespaces.iter().find(|n| n.rule == *rule && n.counts(&revision.namespace_id)),
+    };
     let behind = reader.positions.catching_up || namespace.is_some_and(|n| n.filling);
     let pause = registry.pauses.get(rule).filter(|_| namespace.is_some());
     let refused = match namespace {
         Some(namespace) => reader.totals()?.refused.contains_key(&namespace.space),
         None => false,
     };
-    let (run_state, data_state) = states(reader, pause, Standing { behind, lagging, refused });
-    let retained = registry.generation_of(rule, number).and_then(|g| g.retained);
+    let (run_state, data_state) = match namespace {
+        Some(_) => states(reader, pause, Standing { behind, lagging, refused }),
+        None => (RunState::Stopped, DataState::None),
+    };
+    let retained = generation.and_then(|g| g.retained);
     let under_way = registry.running().find(|o| o.rule == *rule && o.revision == number);
     Ok(RevisionAnswer {
         rule: rule.clone(),
@@ -257,6 +266,7 @@ fn of_revision(reader: &Reader, revision: &Revision, lagging: bool) -> Result<Re
         report: revision.report.clone(),
         retained_until: retained.map(|r| clock::rfc3339(r.until_us)),
         operation: under_way.map(|o| operation::one(reader, o)).transpose()?,
+        held: generation.map(|g| HeldKeys::of(&reader.view, g.space)).unwrap_or_default(),
         previews: revision.previews.clone(),
         adopted: revision.adopted.clone(),
         failure: revision.failure.clone(),
@@ -409,16 +419,23 @@ pub(super) fn audit(
 ) -> Result<Vec<AuditAnswer>, ApiError> {
     let from = crate::registry::revision::audit_key(after.saturating_add(1));
     let end = [AUDIT_PREFIX, &[0xff; 9]].concat();
-    let (mut lines, mut damaged) = (Vec::new(), false);
+    let (mut lines, mut damaged): (Vec<AuditAnswer>, _) = (Vec::new(), false);
+    let mut full = false;
     reader.view.rows(Table::Meta, &from, Some(&end), &mut |_, row| {
         match serde_json::from_slice::<AuditEntry>(row) {
+            // A page ends with a commit, whole.
+            Ok(entry)
+                if lines.len() >= limit && lines.last().is_some_and(|l| l.entry.commit != entry.commit) =>
+            {
+                full = true;
+            }
             Ok(entry) if rule.is_none_or(|rule| rule == entry.rule) => {
                 lines.push(AuditAnswer { time: clock::rfc3339(entry.time_us), entry });
             }
             Ok(_) => {}
             Err(_) => damaged = true,
         }
-        !damaged && lines.len() < limit
+        !damaged && !full
     })?;
     if damaged { Err(ApiError::Damaged("a line of the audit")) } else { Ok(lines) }
 }

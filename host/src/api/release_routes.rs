@@ -437,7 +437,7 @@ async fn audit(State(api): Shared, query: Asked<AuditQuery>) -> Answer {
             return Err(ApiError::BadRequest(format!("limit: 1 to {}", release::AUDIT_MAX)));
         }
         let lines = release::audit(reader, query.rule.as_deref(), (query.after, limit))?;
-        let next = (lines.len() == limit).then(|| lines.last().map(|l| l.entry.commit)).flatten();
+        let next = (lines.len() >= limit).then(|| lines.last().map(|l| l.entry.commit)).flatten();
         Ok(AuditPage { commit: reader.commit(), time: reader.time(), lines, next })
     })
     .await

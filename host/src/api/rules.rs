@@ -9,6 +9,7 @@ use crate::pipeline::rows::Totals;
 use crate::registry::{
     ERROR, Generation, GenerationState, Namespace, OVERFLOW, PENDING, Pause, STATUS_INDEX,
 };
+use crate::rule::in_words;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -26,6 +27,8 @@ pub enum DataState {
     Approximate,
     /// The rule is paused, or has not yet caught up with what it missed.
     Stale,
+    /// Nothing is counted for the revision yet.
+    None,
 }
 
 /// A rule of the state.
@@ -55,7 +58,7 @@ pub struct RuleAnswer {
     pub key_column: String,
     /// Its aggregates: name and kind, in order.
     pub aggregates: Vec<AggregateAnswer>,
-    /// Its parameters.
+    /// Its parameters as they were given; defaults for the others.
     pub params: BTreeMap<String, Value>,
     /// Its labels with the number of members.
     pub labels: Vec<LabelAnswer>,
@@ -159,12 +162,17 @@ fn one(
             .iter()
             .map(|a| AggregateAnswer { name: a.name.clone(), kind: a.kind.clone() })
             .collect(),
-        params: generation.params.clone(),
+        params: params(reader, generation),
         labels: labels(reader, generation),
         pending_keys: held(PENDING),
         error_keys: held(ERROR),
         overflow_keys: held(OVERFLOW),
     }
+}
+
+fn params(reader: &Reader, generation: &Generation) -> BTreeMap<String, Value> {
+    let revision = reader.registry.revision(&generation.rule, generation.revision);
+    revision.map_or_else(|| generation.given.clone(), |r| in_words(&r.manifest, &generation.given))
 }
 
 /// How a rule stands beside its pauses.

@@ -5,7 +5,7 @@ use super::error::ApiError;
 use super::reader::Reader;
 use super::release::{PreviewAnswer, SAMPLES_MAX, Sample, Samples, carried, known, text_of};
 use super::value::Columns;
-use crate::label::readings::{Reader as Readings, exists, pending};
+use crate::label::readings::{Reader as Readings, exists, overflowed, pending};
 use crate::pipeline::rules::Loaded;
 use crate::registry::command::Command;
 use crate::registry::revision::Preview;
@@ -84,6 +84,7 @@ pub fn preview(
         against: live.revision,
         changed_keys,
         labels,
+        held: work.tally.held_of_all(all),
         sampled: Some(sampling),
     };
     let samples = work.samples.into_iter();
@@ -126,9 +127,12 @@ impl Work<'_> {
         let aggregates = self.loaded.aggregates();
         let mut readings = Readings::new(aggregates, namespace);
         // Keys that do not exist in the namespace, or whose labels are held, change nothing.
-        let is_asked =
-            |l: &Looked| exists(&l.record, namespace) && !pending(&l.record, namespace, aggregates);
-        let asked: Vec<Looked> = batch.into_iter().filter(is_asked).collect();
+        let there = batch.into_iter().filter(|l| exists(&l.record, namespace));
+        let (held, asked): (Vec<Looked>, Vec<Looked>) =
+            there.partition(|l| pending(&l.record, namespace, aggregates));
+        let full = held.iter().filter(|l| overflowed(&l.record, namespace)).count() as u64;
+        self.tally.held.overflow += full;
+        self.tally.held.pending += held.len() as u64 - full;
         asked.iter().for_each(|l| readings.push(&l.record));
         let mut answers = LabelAnswers::default();
         let now = self.reader.view.engine_time();
@@ -138,6 +142,7 @@ impl Work<'_> {
         for (place, looked) in asked.iter().enumerate() {
             let before = carried(self.live, &looked.record);
             let failed = answers.errors.iter().any(|(n, _)| *n == place);
+            self.tally.held.error += u64::from(failed);
             let set = answers.sets.get(place * width..(place + 1) * width).unwrap_or(&[]);
             let after = if failed { before.clone() } else { self.carried_then(set) };
             if self.tally.add(&before, &after) {

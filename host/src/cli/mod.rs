@@ -9,6 +9,7 @@ mod context;
 mod dev;
 mod export;
 mod get;
+mod interrupt;
 mod members;
 mod place;
 mod print;

@@ -138,5 +138,8 @@ fn table(answer: &BadImages, out: &mut Out) -> anyhow::Result<()> {
         0 => String::new(),
         dropped => format!("; {dropped} older entries were dropped (state.quarantine_entries_max)"),
     };
-    out.line(&format!("\n{} images refused since the state was made{dropped}", answer.bad_images))
+    let (images, messages) = (answer.bad_images, answer.messages_aside);
+    out.line(&format!(
+        "\n{images} images refused, {messages} messages put aside since the state was made{dropped}"
+    ))
 }

@@ -13,7 +13,9 @@ use super::swap_times::SwapTimes;
 use super::sweep::{SWEEP, Sweep, Work};
 use super::worker::{Applied, Counters, IdLists};
 use crate::label::outbox::{self, Place};
+use crate::label::{Cause, Transition};
 use crate::registry::command::Command;
+use crate::registry::revision::audit_configured;
 use crate::registry::{META_KEY, Registry};
 use crate::state::{Commit, StoreError, Table, View};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -223,17 +225,31 @@ impl Book {
         due
     }
 
-    /// Stores how far the sweep is; flips or ends it when all shards are done.
-    fn turn_sweep(&mut self, commit: &mut Commit) {
-        let Some(sweep) = self.sweep.take() else { return };
+    /// Stores how far the sweep is; flips or ends it when all shards are done. What flipped is told to those who hear of
+    /// changes alone: that members are others; how many is not counted.
+    fn turn_sweep(&mut self, commit: &mut Commit) -> Vec<Transition> {
+        let Some(sweep) = self.sweep.take() else { return Vec::new() };
+        let before = self.registry.clone();
+        let flips = sweep.flips();
         let (sweep, dropped, turned) = sweep.turn(&mut self.registry);
         let row = sweep.as_ref().and_then(|sweep| serde_json::to_vec(sweep).ok());
         commit.rows.push((Table::Meta, SWEEP.to_vec(), row));
         commit.drop_spaces.extend(dropped);
         if turned {
             commit.rows.push((Table::Meta, META_KEY.to_vec(), Some(self.registry.to_bytes())));
+            let place = (commit.id, commit.engine_time_us);
+            let audit = audit_configured((&before, &self.registry), "configure", place);
+            commit.rows.extend(audit.into_iter().map(|(key, row)| (Table::Meta, key, row)));
         }
         self.sweep = sweep;
+        if turned { flips } else { Vec::new() }
+    }
+
+    /// What those hear who hear of changes alone once the rules have read their history: that members are others.
+    fn history_is_read(&self) -> Vec<Transition> {
+        let live = self.registry.live.values().filter_map(|space| self.registry.generation(*space));
+        let of = live.filter_map(|g| Some((g.space, self.registry.entity_of(g.namespace)?.0)));
+        of.map(|(space, entity)| Transition::switch(space, entity, Cause::Catchup)).collect()
     }
 
     fn note_timers(&mut self, output: &ShardOutput, commit: &mut Commit) {
@@ -259,6 +275,7 @@ impl Book {
         let totals = &mut self.totals;
         totals.changes += counters.changes;
         totals.resent += counters.resent;
+        totals.aside += counters.messages_aside;
         for (reason, n) in &counters.skipped {
             *totals.skipped.entry(format!("{reason:?}").to_lowercase()).or_default() += n;
         }
@@ -320,7 +337,12 @@ impl Pipeline {
             commit.shards.extend(output.block);
         }
         if swept {
-            book.turn_sweep(&mut commit);
+            let flipped = book.turn_sweep(&mut commit);
+            transitions.extend(flipped.into_iter().filter(|_| self.audience.summary));
+        }
+        let catches_up = self.partitions.iter().any(|p| p.applied < p.partition.first_size);
+        if book.positions.catching_up && !catches_up && self.audience.summary {
+            transitions.extend(book.history_is_read());
         }
         book.totals.transitions += transitions.len() as u64;
         let kept_max = self.settings.transitions_bytes_max;

@@ -1,9 +1,11 @@
 //! What all workers run: plans per source, rules with their places in records, entities with their layouts.
 
+use super::sweep::Pair;
 use crate::aggregate::value::physical;
 use crate::aggregate::{Aggregate, Shape};
 use crate::config::OnRefusal;
 use crate::decode::{ColumnType, Format, Plan, PlannedColumn, TablePlan};
+use crate::label::Cause;
 use crate::registry::{Generation, GenerationState, KeyType, Namespace, Registry};
 use crate::rule::manifest::{Table, ValueType};
 use crate::rule::{CompiledRule, ParamValues};
@@ -267,8 +269,8 @@ impl LiveRule {
         let run = |g: &Generation| {
             let live = live == Some(g.space);
             let known = before.iter().find(|run| run.space == g.space).cloned();
-            let known = known.map(|run| GenerationRun { live, ..run });
-            known.or_else(|| code.map(|code| GenerationRun::new(g.space, live, code.clone())))
+            let run = known.or_else(|| code.map(|code| GenerationRun::new(g.space, live, code.clone())))?;
+            Some(GenerationRun { live, replaces: to_replace(registry, g), ..run })
         };
         for generation in registry.generations.iter().filter(|g| g.namespace == self.namespace) {
             let waits = generation.state == GenerationState::Filling
@@ -299,10 +301,21 @@ pub struct GenerationRun {
     pub live: bool,
     /// Number of labels.
     pub labels: u16,
+    /// With what it replaces, where it never was live.
+    pub replaces: Option<Arc<Pair>>,
     /// The code of its label side.
     pub compiled: Arc<CompiledRule>,
     /// Its parameters.
     pub params: ParamValues,
+}
+
+/// A generation that never was live with the live one of its rule, or nothing, which it is to replace.
+pub(super) fn to_replace(registry: &Registry, new: &Generation) -> Option<Arc<Pair>> {
+    if !registry.is_to_go_live(new) {
+        return None;
+    }
+    let (old, (entity, _)) = (registry.live_before(new), registry.entity_of(new.namespace)?);
+    Some(Arc::new(Pair { entity, old, new: new.clone(), cause: Cause::Swap, announced: false }))
 }
 
 impl GenerationRun {
@@ -310,7 +323,7 @@ impl GenerationRun {
     #[must_use]
     pub fn new(space: u32, live: bool, code: Code) -> Self {
         let labels = u16::try_from(code.compiled.manifest.labels.len()).unwrap_or(u16::MAX);
-        Self { space, live, labels, compiled: code.compiled, params: code.params }
+        Self { space, live, labels, replaces: None, compiled: code.compiled, params: code.params }
     }
 }
 

@@ -100,6 +100,8 @@ pub struct Totals {
     pub images: u64,
     /// Images that a rule refused.
     pub bad_images: u64,
+    /// Messages that were put aside.
+    pub aside: u64,
     /// Those of the rules that there are, and whole messages that they lack, by number of their namespace.
     pub refused: BTreeMap<u32, u64>,
     /// Entries of the quarantine that were dropped for newer ones.

@@ -190,7 +190,8 @@ pub fn attach(
         }
         let mut live = match settle(&mut attached, rule.clone(), fresh) {
             Err(RulesError::NeedsHistory { .. })
-                if managed::leave(&mut attached, &rule.name, (options, view))? =>
+                if managed::leave(&mut attached, &rule.name, (options, view))?
+                    || managed::is_brought_in(&mut attached, rule, (options, view))? =>
             {
                 continue;
             }

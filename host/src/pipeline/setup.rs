@@ -23,6 +23,7 @@ use crate::aggregate::SET_ENTRIES_MAX;
 use crate::config::{Config, Deliver, Manage, SinkConfig};
 use crate::label::outbox::Place;
 use crate::registry::command::Audience;
+use crate::registry::revision::audit_configured;
 use crate::registry::{Gap, META_KEY, NO_SPACE, Registry};
 use crate::sink::{Sink, SinkError, ndjson::Ndjson, table::Table as TableSink};
 use crate::source::SourceError;
@@ -222,7 +223,7 @@ pub fn build(inputs: Inputs, options: &Options) -> Result<(Pipeline, Parts, Shar
     positions.incomplete.extend(begun.map(|source| source.name.clone()));
     forms::settle_first(&mut sources, &mut positions)?;
     let sweep = next_sweep(&view, &attached)?;
-    let view = begin(&mut writer, &view, &positions, (&attached, sweep.as_ref()))?;
+    let view = begin(&mut writer, &view, &positions, (&attached, sweep.as_ref()), options.started_us)?;
     let registry = attached.registry.clone();
     let program = program(&sources, &positions, attached).awake(&registry);
     let program = Arc::new(Program { set_entries_max: settings.set_entries_max, ..program });
@@ -312,6 +313,7 @@ fn begin(
     view: &Arc<View>,
     positions: &Positions,
     (attached, sweep): (&Attached, Option<&Sweep>),
+    started_us: i64,
 ) -> Result<Arc<View>, SetupError> {
     let stored = view.row(Table::Meta, POSITIONS)?;
     let bytes = serde_json::to_vec(positions).ok();
@@ -332,9 +334,13 @@ fn begin(
         (Table::Meta, SWEEP.to_vec(), sweep),
     ];
     rows.extend(files);
+    let (id, before) = (view.commit() + 1, stored_registry(view)?);
+    let changed = (&before, &attached.registry);
+    let audit = audit_configured(changed, "configure", (id, started_us.max(view.engine_time())));
+    rows.extend(audit.into_iter().map(|(key, row)| (Table::Meta, key, row)));
     rows.extend(left);
     let commit = Commit {
-        id: view.commit() + 1,
+        id,
         engine_time_us: view.engine_time(),
         rows,
         drop_spaces: attached.dropped.clone(),

@@ -128,6 +128,22 @@ impl Sweep {
         }
     }
 
+    /// Goes over all keys from the first one.
+    fn restart(&mut self) {
+        self.cursors.fill(None);
+        self.done.fill(false);
+    }
+
+    /// What its flip tells those who hear of changes alone; it flips with what is done by now, or not at all.
+    pub(super) fn flips(&self) -> Vec<Transition> {
+        let of = |pair: &Pair| {
+            let gone = pair.new.space == NO_SPACE;
+            Transition::switch(if gone { pair.old.space } else { pair.new.space }, pair.entity, pair.cause)
+        };
+        let pairs = self.pairs.iter().filter(|_| self.stage == Stage::Evaluate);
+        pairs.map(of).collect()
+    }
+
     fn all_done(&self) -> bool {
         self.done.iter().all(|done| *done)
     }
@@ -151,8 +167,7 @@ impl Sweep {
                     set_state(registry, pair.old.space, GenerationState::Retiring);
                 }
                 self.stage = Stage::Tell;
-                self.cursors.fill(None);
-                self.done.fill(false);
+                self.restart();
                 (Some(self), Vec::new(), true)
             }
             Stage::Tell | Stage::Announce | Stage::Renew => {
@@ -357,13 +372,18 @@ impl Pipeline {
 
     fn commit_slice(&mut self, out: &mut Vec<Envelope>) {
         let Some(mut slice) = self.slice.take() else { return };
-        let mut ended = None;
+        let (mut ended, mut begins_again) = (None, false);
         if let Some(work) = self.book.works.iter_mut().find(|w| w.operation == slice.operation) {
             for output in &slice.outputs {
                 work.keys += output.keys;
                 if let Some(last) = &output.swept {
                     work.sweep.note(output.shard, last.as_deref());
                 }
+            }
+            let running = self.book.registry.operations.iter_mut().find(|o| o.id == slice.operation);
+            if work.sweep.all_done() && running.is_some_and(|o| std::mem::take(&mut o.again)) {
+                work.sweep.restart();
+                begins_again = true;
             }
             ended = work.sweep.all_done().then(|| work.clone());
         }
@@ -385,6 +405,9 @@ impl Pipeline {
         } else {
             let work = self.book.works.iter().find(|w| w.operation == slice.operation);
             commit.rows.push((Table::Meta, key, work.and_then(|w| serde_json::to_vec(w).ok())));
+            if begins_again {
+                commit.rows.push((Table::Meta, META_KEY.to_vec(), Some(self.book.registry.to_bytes())));
+            }
         }
         self.in_flight = true;
         self.slice_turn = false;

@@ -142,6 +142,7 @@ impl Track {
                 refusal.table.is_empty() || tables.any(|t| t.table == refusal.table)
             };
             let counters = &mut cycle.met_mut(self.lane).counters;
+            counters.messages_aside += 1;
             for rule in self.program.rules.iter().filter(reads) {
                 *counters.aside.entry(rule.namespace).or_default() += 1;
             }

@@ -119,6 +119,8 @@ pub struct Counters {
     pub fits: BTreeMap<(u32, usize), (u64, u64)>,
     /// Messages that were put aside, by the namespaces that lack them.
     pub aside: BTreeMap<u32, u64>,
+    /// All of them, also those that nothing lacks.
+    pub messages_aside: u64,
     /// Tables of the plan that a source carries.
     pub carried: BTreeSet<(u32, usize)>,
     /// Nanoseconds by stage, summed over workers.
@@ -132,6 +134,7 @@ impl Counters {
         self.resent += other.resent;
         self.images += other.images;
         self.null_keys += other.null_keys;
+        self.messages_aside += other.messages_aside;
         other.skipped.iter().for_each(|(k, n)| *self.skipped.entry(*k).or_default() += n);
         other.tables.iter().for_each(|(k, n)| *self.tables.entry(*k).or_default() += n);
         other.aside.iter().for_each(|(k, n)| *self.aside.entry(*k).or_default() += n);

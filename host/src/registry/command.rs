@@ -412,6 +412,7 @@ impl Registry {
             keys: 0,
             read: None,
             announced: false,
+            again: false,
             failure: String::new(),
         });
         self.last_operation
@@ -514,6 +515,7 @@ impl Registry {
                 generation.retained = None;
             }
         }
+        self.prepare_anew(&new.rule, facts);
         let cause = cause.unwrap_or(match &old {
             old if old.space == NO_SPACE => Cause::Backfill,
             old if old.label_id == new.label_id && old.namespace == new.namespace => Cause::Params,

@@ -272,6 +272,13 @@ impl Registry {
         live.unwrap_or_else(|| Generation::nothing(&new.rule, new.namespace))
     }
 
+    /// The generation is evaluated and never was live.
+    #[must_use]
+    pub fn is_to_go_live(&self, generation: &Generation) -> bool {
+        let is_new = matches!(generation.state, GenerationState::Sweeping | GenerationState::Ready);
+        is_new && self.live.get(&generation.rule) != Some(&generation.space)
+    }
+
     /// Live labels of that name: (generation, index of the label). A name belongs to one entity and one live rule.
     #[must_use]
     pub fn label(&self, name: &str) -> Option<(&Generation, u16)> {

@@ -2,7 +2,7 @@
 
 use super::refusal::Refusal;
 use super::revision::Revision;
-use super::{GenerationState, Namespace, Registry};
+use super::{GenerationState, KeyType, Namespace, Registry};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -55,6 +55,9 @@ pub struct Plan {
     /// What of the sources would be read again; null where nothing is.
     #[serde(default)]
     pub history: Option<HistoryPlan>,
+    /// Why preparing it would be refused as things stand.
+    #[serde(default)]
+    pub obstacles: Vec<String>,
 }
 
 /// What of the sources would be read again.
@@ -129,6 +132,7 @@ impl Registry {
                 Some(history) => history.words("new aggregates", &next),
                 None => words(kind, (rule, number), &next),
             },
+            obstacles: if kind == PlanKind::Nothing { Vec::new() } else { self.obstacles(new) },
             history,
             aggregates,
             labels: difference(live, new, |r| {
@@ -136,6 +140,26 @@ impl Registry {
             }),
             params: difference(live, new, |r| r.params.clone()),
         })
+    }
+
+    /// Labels of other rules, another entity.
+    fn obstacles(&self, new: &Revision) -> Vec<String> {
+        let mut obstacles = Vec::new();
+        for label in &new.manifest.labels {
+            if let Some((other, _)) = self.label(&label.name).filter(|(g, _)| g.rule != new.rule) {
+                let (rule, other) = (new.rule.clone(), other.rule.clone());
+                obstacles.push(Refusal::LabelTaken { rule, label: label.name.clone(), other });
+            }
+        }
+        let entity = &new.manifest.entity;
+        let same_key = KeyType::of(new.manifest.key)
+            .is_some_and(|key| self.entities.iter().all(|e| e.name != *entity || e.key == key));
+        let of_rule = self.namespace(&new.rule).and_then(|n| self.entities.get(usize::from(n.entity)));
+        if !same_key || of_rule.is_some_and(|of_rule| of_rule.name != *entity) {
+            let (rule, revision) = (new.rule.clone(), new.number);
+            obstacles.push(Refusal::EntityChanged { rule, revision, entity: entity.clone() });
+        }
+        obstacles.iter().map(Refusal::to_string).collect()
     }
 
     /// What going from one revision to another of the same rule needs.

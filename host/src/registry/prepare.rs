@@ -6,8 +6,11 @@
 
 use super::command::{Command, Effect, Facts, busy};
 use super::refusal::Refusal;
-use super::revision::{OperationKind, OperationState, Revision};
-use super::{Generation, GenerationState, KeyType, LabelNames, NO_SPACE, Namespace, Registry};
+use super::revision::{Operation, OperationKind, OperationState, Revision};
+use super::{
+    ERROR, Generation, GenerationState, KeyType, LabelNames, NO_SPACE, Namespace, OVERFLOW, PENDING,
+    Registry, STATUS_INDEX,
+};
 use crate::label::Cause;
 
 /// Label generations of one rule that are kept up to date at once.
@@ -206,6 +209,27 @@ impl Registry {
             // A rule that never was live is as if it had only been pushed.
             if self.namespace(&rule).is_none() && !self.generations.iter().any(|g| g.rule == rule) {
                 self.taken_over.remove(&rule);
+            }
+        }
+    }
+
+    /// Another generation of the rule went live: where labels of those that are to go live are held, they stand for what keys
+    /// carry now, so all keys are gone over once more.
+    pub(super) fn prepare_anew(&mut self, rule: &str, facts: &Facts<'_>) {
+        let of = self.generations.iter().filter(|g| g.rule == rule && self.is_to_go_live(g));
+        let of: Vec<(u32, GenerationState)> = of.map(|g| (g.space, g.state)).collect();
+        for (space, state) in of {
+            let held = |mark: &u16| facts.view.count(space, STATUS_INDEX, *mark) > 0;
+            if state == GenerationState::Sweeping {
+                let of = |o: &&mut Operation| o.new == space && o.state == OperationState::Running;
+                self.operations.iter_mut().filter_map(|o| Some(o).filter(of)).for_each(|o| o.again = true);
+            } else if [PENDING, ERROR, OVERFLOW].iter().any(held) {
+                let live = self.live.get(rule).copied().unwrap_or(NO_SPACE);
+                self.begin(OperationKind::Prepare, (live, space), Cause::Swap, facts);
+                self.generations
+                    .iter_mut()
+                    .filter(|g| g.space == space)
+                    .for_each(|g| g.state = GenerationState::Sweeping);
             }
         }
     }

@@ -2,7 +2,7 @@
 //! view's commit when both generations are.
 
 use super::Generation;
-use super::revision::{LabelPreview, Preview};
+use super::revision::{HeldKeys, LabelPreview, Preview};
 use crate::state::{SHARDS, View};
 use roaring::RoaringBitmap;
 use std::collections::BTreeMap;
@@ -42,6 +42,7 @@ pub fn compare(
         against: old.revision,
         changed_keys: 0,
         labels: Vec::new(),
+        held: HeldKeys::of(view, new.space),
         sampled: None,
     };
     let mut counts: BTreeMap<(String, Option<String>), LabelPreview> = BTreeMap::new();
@@ -145,6 +146,7 @@ mod tests {
             against: 1,
             changed_keys: 0,
             labels: labels.collect(),
+            held: HeldKeys::default(),
             sampled: None,
         }
     }

@@ -144,9 +144,7 @@ pub enum Refusal {
         preview: String,
     },
     /// What would change is no longer what the preview said.
-    #[error(
-        "what {rule}@{revision} changes has moved by {moved:.2} % since preview {preview}, more than {max:.2} %"
-    )]
+    #[error("what {rule}@{revision} changes has moved since preview {preview}: {}", by(*.moved, *.max))]
     Moved {
         /// Rule.
         rule: String,
@@ -184,6 +182,13 @@ pub enum Refusal {
     /// The host contradicts itself.
     #[error("internal: {0}")]
     Internal(String),
+}
+
+fn by(moved: f64, max: f64) -> String {
+    match moved.is_finite() {
+        true => format!("by {moved:.2} %, more than {max:.2} %"),
+        false => "nothing would have changed then, and something would now".to_owned(),
+    }
 }
 
 impl Refusal {

@@ -3,18 +3,20 @@
 //! A revision is a file with parameters under a number that is never used again (`payer@2`). How far it is follows from
 //! its label generation; nothing is stored twice.
 
-use super::{Adopted, Generation, GenerationState, Registry};
+use super::{Adopted, ERROR, Generation, GenerationState, OVERFLOW, PENDING, Registry, STATUS_INDEX};
 use crate::label::Cause;
 use crate::rule::Manifest;
+use crate::state::View;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Keys of the files' bytes in the `Meta` table begin with this; behind it stands the file's sha256 in hex.
 pub const FILE_PREFIX: &[u8] = b"rule-file/";
-/// Keys of the audit's rows in the `Meta` table begin with this; behind it stands the commit, big-endian.
+/// Keys of the audit's rows in the `Meta` table begin with this; behind it stands the commit, big-endian, and the number of
+/// the row where a commit has several.
 pub const AUDIT_PREFIX: &[u8] = b"audit/";
 /// Switches that are remembered.
 pub const SWITCHES_MAX: usize = 100;
@@ -126,9 +128,45 @@ pub struct Preview {
     pub changed_keys: u64,
     /// By label and value.
     pub labels: Vec<LabelPreview>,
+    /// Keys that keep what they have because the revision cannot say.
+    #[serde(default)]
+    pub held: HeldKeys,
     /// All of this is estimated from some of the keys; null = it is exact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampled: Option<Sampling>,
+}
+
+/// How many keys keep the labels they have, and why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HeldKeys {
+    /// A count is negative: messages are still to come.
+    pub pending: u64,
+    /// `label` fails on them.
+    pub error: u64,
+    /// A counted set overflowed.
+    pub overflow: u64,
+}
+
+impl HeldKeys {
+    /// Those of label generation `space`.
+    #[must_use]
+    pub fn of(view: &View, space: u32) -> Self {
+        let count = |mark| view.count(space, STATUS_INDEX, mark);
+        Self { pending: count(PENDING), error: count(ERROR), overflow: count(OVERFLOW) }
+    }
+
+    /// What people should know of it; `None` = nothing.
+    #[must_use]
+    pub fn words(&self) -> Option<String> {
+        let all = [
+            (self.error, "`label` fails"),
+            (self.pending, "a count is negative"),
+            (self.overflow, "a counted set overflowed"),
+        ];
+        let some: Vec<String> =
+            all.iter().filter(|(n, _)| *n > 0).map(|(n, why)| format!("{n} where {why}")).collect();
+        (!some.is_empty()).then(|| format!("keys that keep the labels they have: {}", some.join(", ")))
+    }
 }
 
 /// An estimated number, and bounds that hold the truth in 95 of 100 cases.
@@ -242,6 +280,9 @@ pub struct Operation {
     /// What it tells is for those too who hear of changes alone.
     #[serde(default)]
     pub announced: bool,
+    /// Another generation went live meanwhile: it goes over all keys once more.
+    #[serde(default)]
+    pub again: bool,
     /// Why it could not go on.
     #[serde(default)]
     pub failure: String,
@@ -322,6 +363,33 @@ pub fn file_key(file: &str) -> Vec<u8> {
 #[must_use]
 pub fn audit_key(commit: u64) -> Vec<u8> {
     [AUDIT_PREFIX, &commit.to_be_bytes()].concat()
+}
+
+/// What a configuration, or a switch that it asked for, has made of the releases of rules: rows of the audit.
+#[must_use]
+pub fn audit_configured(
+    (before, after): (&Registry, &Registry),
+    command: &str,
+    (commit, time_us): (u64, i64),
+) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+    let of = before.revisions.iter().chain(&after.revisions).map(|r| &r.rule);
+    let rules: BTreeSet<&String> = of.chain(before.live.keys()).collect();
+    let changed = rules.into_iter().map(|rule| (rule, before.summary(rule), after.summary(rule)));
+    let changed = changed.filter(|(_, before, after)| before != after);
+    let row = |(n, (rule, before, after)): (u16, (&String, Value, Value))| {
+        let entry = AuditEntry {
+            commit,
+            time_us,
+            by: "configuration".to_owned(),
+            why: String::new(),
+            command: command.to_owned(),
+            rule: rule.clone(),
+            before,
+            after,
+        };
+        ([audit_key(commit), n.to_be_bytes().to_vec()].concat(), serde_json::to_vec(&entry).ok())
+    };
+    (0u16..).zip(changed).map(row).collect()
 }
 
 impl Registry {

@@ -1,6 +1,6 @@
 //! How much a count over some of the keys says of all of them.
 
-use super::revision::{Estimate, LabelPreview, LabelSpan, Sampling};
+use super::revision::{Estimate, HeldKeys, LabelPreview, LabelSpan, Sampling};
 use std::collections::BTreeMap;
 
 /// Two-sided 95 % of the normal distribution.
@@ -37,6 +37,8 @@ pub fn estimate(hits: u64, looked_at: u64, all: u64) -> Estimate {
 pub struct Tally {
     /// Places of keys looked at, empty ones too.
     pub looked_at: u64,
+    /// Those of them whose labels are held.
+    pub held: HeldKeys,
     changed: u64,
     labels: BTreeMap<(String, Option<String>), [u64; 3]>,
 }
@@ -75,6 +77,14 @@ impl Tally {
         if let Some(n) = self.labels.entry(pair.clone()).or_default().get_mut(at) {
             *n += 1;
         }
+    }
+
+    /// Held keys of all places, of which there are `all`.
+    #[must_use]
+    pub fn held_of_all(&self, all: u64) -> HeldKeys {
+        let of = |hits| estimate(hits, self.looked_at, all).about;
+        let HeldKeys { pending, error, overflow } = self.held;
+        HeldKeys { pending: of(pending), error: of(error), overflow: of(overflow) }
     }
 
     /// The labels of all places, of which there are `all`.

@@ -42,6 +42,5 @@ pub use limits::Limits;
 pub use manifest::Manifest;
 pub use map::{BadImage, Contributions, Mapper};
 pub use pack::batch_bytes;
-pub use params::ParamValues;
-pub use params::default_text;
+pub use params::{ParamValues, default_text, in_words};
 pub use synthetic::images as synthetic_images;

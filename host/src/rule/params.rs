@@ -3,6 +3,7 @@
 use retag_abi::label::PARAM_LEN;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use crate::config::distance;
 
@@ -102,6 +103,17 @@ pub fn default_text(param: &Param) -> String {
         }
         _ => param.default.as_str().map_or_else(|| param.default.to_string(), str::to_owned),
     }
+}
+
+/// All parameters of a rule as a person would write them: those that were given, defaults for the others.
+#[must_use]
+pub fn in_words(manifest: &Manifest, given: &BTreeMap<String, Value>) -> BTreeMap<String, Value> {
+    let value = |param: &Param| match given.get(&param.name) {
+        Some(given) => given.clone(),
+        None if is_duration(param.value_type) => Value::String(default_text(param)),
+        None => param.default.clone(),
+    };
+    manifest.params.iter().map(|param| (param.name.clone(), value(param))).collect()
 }
 
 /// Texts that only parameters may have: `true` and `false` (from the environment), and a whole number with a unit,

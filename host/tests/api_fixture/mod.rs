@@ -264,6 +264,7 @@ fn facts(position: u64) -> Vec<retag_host::state::Row> {
         resent: 12,
         images: 12_000,
         bad_images: 3,
+        aside: 2,
         refused: BTreeMap::new(),
         carried: BTreeMap::new(),
         quarantine_dropped: 0,

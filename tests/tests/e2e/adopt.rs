@@ -13,16 +13,23 @@ const COUNTED: &str =
     "                add.paid_orders.one();\n                add.spent.add(order.amount);\n";
 const TURNED: &str = "                add.spent.add(order.amount);\n                add.paid_orders.one();\n";
 
-const BUILDS: [(&str, &[(&str, &str)]); 5] = [
+const BUILDS: [(&str, &[(&str, &str)]); 6] = [
     ("payer", &[]),
     ("again", &[(COUNTED, TURNED), ("lit(\"2000.00\")", "lit(\"1000.00\")")]),
     ("third", &[(COUNTED, TURNED), ("lit(\"2000.00\")", "lit(\"1200.00\")")]),
     ("other", &[("1..=3 =>", "1..=3 if order.merchant_id != 7_777 =>")]),
+    (
+        "picky",
+        &[(
+            "        Tags {\n            never",
+            "        assert!(sums.spent != Decimal::lit(\"4000.00\"));\n        Tags {\n            never",
+        )],
+    ),
     ("more", &[("    registered: Any,", "    registered: Any,\n    orders: Count,")]),
 ];
 
 /// Rule payer with edits of its source, built once for all tests, by name; cargo takes the time that it needs.
-fn built() -> &'static BTreeMap<&'static str, Vec<u8>> {
+pub(super) fn built() -> &'static BTreeMap<&'static str, Vec<u8>> {
     static BUILT: OnceLock<BTreeMap<&'static str, Vec<u8>>> = OnceLock::new();
     BUILT.get_or_init(|| {
         let dir = tempfile::tempdir().expect("a directory");

@@ -137,6 +137,29 @@ fn changed_parameters_labels_and_aggregates_go_live_and_come_back() {
 }
 
 #[test]
+fn a_host_that_was_killed_in_the_middle_starts_with_the_new_configuration() {
+    let folder = shop();
+    let host = running(&folder);
+    let first = std::fs::read(folder.path("payer.wasm")).expect("the rule");
+    // What an apply does first, and no more: another map side of one rule, and one that is new.
+    folder.append("o.p0.json", packet(13));
+    folder.write("payer.wasm", baskets(&first));
+    folder.configure("[sinks.out]", &format!("{RED_PACKET}[sinks.out]"));
+    rule(&folder, &["push", "payer.wasm"]);
+    rule(&folder, &["push", "red_packet.wasm"]);
+    host.signal("KILL");
+    drop(host);
+    folder.run().assert_error(1, &["needs-history"]);
+    let host = running(&folder);
+    assert!(folder.retag(&["status"]).assert_ok().out.contains("(drift)"));
+    let out = applied(&folder, &[]);
+    assert!(out.contains("payer@2 is live") && out.contains("red_packet@1 is live"), "{out}");
+    nothing_to_do(&folder);
+    stop(host);
+    folder.run().assert_ok();
+}
+
+#[test]
 fn a_rule_that_is_not_configured_stays_until_it_is_pruned() {
     let folder = shop();
     folder.append("o.p0.json", packet(13));
@@ -151,7 +174,7 @@ fn a_rule_that_is_not_configured_stays_until_it_is_pruned() {
     let out = applied(&folder, &["--prune"]);
     assert!(out.contains("red_packet is gone since commit"), "{out}");
     folder.retag(&["members", "only_takes"]).assert_error(1, &["unknown-label"]);
-    assert_eq!(commands(&folder, "red_packet")[..1], ["apply rm"]);
+    assert_eq!(commands(&folder, "red_packet")[..2], ["configure", "apply rm"]);
     let out = applied(&folder, &["--prune"]);
     assert!(out.contains("nothing to do"), "{out}");
     // It comes back as a rule that is new.

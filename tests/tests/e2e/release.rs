@@ -86,7 +86,8 @@ fn parameters_are_changed_previewed_activated_and_taken_back_while_it_runs() {
     let lines = history["lines"].as_array().expect("lines");
     let line = |l: &Value| (l["command"].as_str().unwrap().to_owned(), l["why"].as_str().unwrap().to_owned());
     let told: Vec<_> = lines.iter().map(line).filter(|(command, _)| command != "preview").collect();
-    let expect = [("params set", "spring"), ("activate", "spring"), ("rollback", "too many")];
+    let expect =
+        [("configure", ""), ("params set", "spring"), ("activate", "spring"), ("rollback", "too many")];
     assert_eq!(told, expect.map(|(a, b)| (a.to_owned(), b.to_owned())));
     host.signal("INT");
     host.wait().assert_ok();
@@ -208,18 +209,23 @@ fn a_sink_that_hears_changes_only_gets_one_summary_of_a_switch() {
     folder.configure("path = \"labels.ndjson\"", "path = \"labels.ndjson\"\ndeliver = \"changes\"");
     let mut host = folder.start(&["run"], &[]);
     let lines = || folder.read("labels.ndjson").lines().count();
-    // The first reading of history is not told; what comes afterwards is.
-    host.until("the history", || rule_is_exact(&folder).then_some(()));
+    // The first reading of history is told as a whole; what comes afterwards is not.
+    host.until("the history", || (rule_is_exact(&folder) && lines() == 1).then_some(()));
+    let first: Value = serde_json::from_str(&folder.read("labels.ndjson")).expect("JSON");
+    assert_eq!(
+        (&first["op"], &first["cause"], &first["changed_keys"]),
+        (&"switch".into(), &"catchup".into(), &Value::Null)
+    );
     folder.append("o.p1.json", user(9, 9));
-    host.until("a change", || (lines() == 1).then_some(()));
+    host.until("a change", || (lines() == 2).then_some(()));
     rule(&folder, &["params", "set", "payer", "big_spender_min=3000.00", "--activate"]);
-    host.until("the summary", || (lines() == 2).then_some(()));
+    host.until("the summary", || (lines() == 3).then_some(()));
     folder.append("o.p1.json", user(10, 10));
-    host.until("another change", || (lines() == 3).then_some(()));
+    host.until("another change", || (lines() == 4).then_some(()));
     let text = folder.read("labels.ndjson");
     let read: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
-    assert_eq!((&read[0]["cause"], &read[2]["cause"]), (&"change".into(), &"change".into()));
-    let summary = &read[1];
+    assert_eq!((&read[1]["cause"], &read[3]["cause"]), (&"change".into(), &"change".into()));
+    let summary = &read[2];
     assert_eq!((&summary["op"], &summary["cause"]), (&"switch".into(), &"params".into()));
     assert_eq!((summary["revision"].as_u64(), summary["changed_keys"].as_u64()), (Some(2), Some(1)));
     let label = summary["labels"].as_array().expect("labels").iter().find(|l| l["label"] == "big_spender");
@@ -227,7 +233,46 @@ fn a_sink_that_hears_changes_only_gets_one_summary_of_a_switch() {
     host.signal("INT");
     host.wait().assert_ok();
     folder.run().assert_ok();
-    assert_eq!(lines(), 3);
+    assert_eq!(lines(), 4);
+}
+
+#[test]
+fn what_a_start_switches_is_in_the_audit_and_told_as_a_whole() {
+    let folder = shop();
+    folder.configure("path = \"labels.ndjson\"", "path = \"labels.ndjson\"\ndeliver = \"changes\"");
+    folder.run().assert_ok();
+    let switches = || -> Vec<(String, u64)> {
+        let text = folder.read("labels.ndjson");
+        let read = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        let of = |m: Value| {
+            (m["cause"].as_str().unwrap_or_default().to_owned(), m["revision"].as_u64().unwrap_or(0))
+        };
+        read.filter(|m| m["op"] == "switch").map(of).collect()
+    };
+    assert_eq!(switches(), [("catchup".to_owned(), 1)]);
+    folder.configure("5000.00", "3000.00");
+    folder.run().assert_ok();
+    assert_eq!(switches().last().expect("a switch"), &("params".to_owned(), 2));
+    folder.run().assert_ok();
+    assert_eq!(switches().len(), 2, "told once");
+    let name = folder.read("retag.toml");
+    let (from, to) =
+        (name.find("[rules.payer]").expect("the rule"), name.find("[sinks.out]").expect("the sink"));
+    folder.configure(&name[from..to], "");
+    folder.run_with(&["--remove", "payer"]).assert_ok();
+    assert_eq!(switches().last().expect("a switch"), &("swap".to_owned(), 2));
+    let history = json(&folder, &["history", "payer"]);
+    let lines = history["lines"].as_array().expect("lines").iter();
+    let said: Vec<_> =
+        lines.map(|l| (l["by"].clone(), l["before"]["live"].clone(), l["after"]["live"].clone())).collect();
+    let by = || Value::from("configuration");
+    let expect = [
+        (by(), Value::Null, 1.into()),
+        (by(), 1.into(), 1.into()), // payer@2 comes in
+        (by(), 1.into(), 2.into()),
+        (by(), 2.into(), Value::Null),
+    ];
+    assert_eq!(said, expect);
 }
 
 #[test]
@@ -235,10 +280,11 @@ fn an_announced_switch_tells_such_a_sink_each_key() {
     let folder = shop();
     folder.configure("path = \"labels.ndjson\"", "path = \"labels.ndjson\"\ndeliver = \"changes\"");
     let mut host = folder.start(&["run"], &[]);
-    host.until("the history", || rule_is_exact(&folder).then_some(()));
+    let lines = || folder.read("labels.ndjson").lines().count();
+    host.until("the history", || (rule_is_exact(&folder) && lines() == 1).then_some(()));
     rule(&folder, &["params", "set", "payer", "big_spender_min=3000.00"]);
     rule(&folder, &["activate", "payer@2", "--announce"]);
-    host.until("the key", || (folder.read("labels.ndjson").lines().count() == 1).then_some(()));
+    host.until("the key", || (lines() == 2).then_some(()));
     let last = || {
         let text = folder.read("labels.ndjson");
         let message: Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
@@ -246,12 +292,12 @@ fn an_announced_switch_tells_such_a_sink_each_key() {
     };
     assert_eq!(last(), ["1", "big_spender", "set", "params"]);
     rule(&folder, &["rollback", "payer", "--announce"]);
-    host.until("the way back", || (folder.read("labels.ndjson").lines().count() == 2).then_some(()));
+    host.until("the way back", || (lines() == 3).then_some(()));
     assert_eq!(last(), ["1", "big_spender", "unset", "rollback"]);
     host.signal("INT");
     host.wait().assert_ok();
     folder.run().assert_ok();
-    assert_eq!(folder.read("labels.ndjson").lines().count(), 2);
+    assert_eq!(lines(), 3);
 }
 
 #[test]
@@ -342,7 +388,10 @@ fn the_routes_answer_with_status_codes_of_their_own() {
     });
     assert_eq!(ask(&folder, "POST /v1/rules/payer/revisions/2/prepare", b"").0, 200);
     assert_eq!(ask(&folder, activate, b"").0, 202);
-    let (_, audit) = ask(&folder, "GET /v1/audit?limit=1", b"");
+    let (_, first) = ask(&folder, "GET /v1/audit?limit=1", b"");
+    assert_eq!(first["lines"][0]["by"], "configuration");
+    let next = format!("GET /v1/audit?limit=1&after={}", first["next"]);
+    let (_, audit) = ask(&folder, &next, b"");
     assert_eq!(
         (&audit["lines"][0]["command"], &audit["lines"][0]["why"]),
         (&"push".into(), &"a test".into())

@@ -109,7 +109,7 @@ fn a_repeated_write_is_answered_again_and_done_once() {
     assert_eq!((back.status, back.body["revision"].as_u64()), (202, Some(1)), "{back:?}");
     settle(&folder, &mut host, &back.body);
     assert_eq!(ask_with(&folder, ROLLBACK, &key("back"), b"").body, back.body);
-    assert_eq!(audit(&folder), ["push", "params set", "activate", "rollback"]);
+    assert_eq!(audit(&folder), ["configure", "push", "params set", "activate", "rollback"]);
     // The key stands for that request only.
     let reused = |request: &str, body: &[u8]| ask_with(&folder, request, &key("set"), body).status;
     assert_eq!(reused(PARAMS, &body("1.00")), 422);

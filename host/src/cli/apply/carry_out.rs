@@ -1,5 +1,6 @@
-//! Does what differs. All files are pushed and prepared before anything goes live, so a rule that cannot be prepared leaves
-//! everything as it was; what is ready by then stays so for the next time.
+//! Does what differs. All files are pushed before anything is prepared, so a host that is killed in between starts again with
+//! this configuration; and what can be is prepared before anything goes live, so a rule that cannot be prepared leaves everything
+//! as it was. What is ready by then stays so for the next time. A rule that waits for a label of another one comes behind.
 
 use super::plan::{Action, Step};
 use crate::api::release::Pushed;
@@ -21,6 +22,9 @@ type Waiting<'a> = (&'a mut Step, anyhow::Error);
 
 /// Does all steps.
 pub(super) fn all(session: &Session, steps: &mut [Step], announce: bool) -> anyhow::Result<()> {
+    for step in steps.iter_mut().filter(|step| step.is_brought_in()) {
+        push(session, step)?;
+    }
     for step in steps.iter_mut() {
         for revision in &step.cancels {
             let revision = RevisionArg { rule: step.rule.clone(), revision: *revision };
@@ -31,7 +35,7 @@ pub(super) fn all(session: &Session, steps: &mut [Step], announce: bool) -> anyh
     }
     let (removals, others): (Vec<&mut Step>, Vec<&mut Step>) =
         steps.iter_mut().partition(|step| step.action == Action::Remove);
-    let brought = others.into_iter().filter(|step| matches!(step.action, Action::Add | Action::Change));
+    let brought = others.into_iter().filter(|step| step.is_brought_in());
     let mut waiting = bring_in(session, brought.collect(), announce)?;
     for step in removals {
         remove(session, step)?;
@@ -75,13 +79,18 @@ fn is_taken(refusal: &anyhow::Error) -> bool {
     refusal_code(refusal) == Some("label-taken")
 }
 
-fn prepare(session: &Session, step: &mut Step) -> anyhow::Result<RevisionArg> {
+fn push(session: &Session, step: &mut Step) -> anyhow::Result<()> {
     let wanted = step.wanted.as_ref().context("internal: a step without its file")?;
-    session.wait_until_settled(&step.rule)?;
     let path = format!("{}?{}", revisions(&step.rule), wanted.query()?);
     let pushed: Pushed = session.post(&path, wanted.file.clone())?;
-    let revision = RevisionArg { rule: step.rule.clone(), revision: pushed.revision.revision };
-    step.revision = Some(revision.revision);
+    step.revision = Some(pushed.revision.revision);
+    Ok(())
+}
+
+fn prepare(session: &Session, step: &mut Step) -> anyhow::Result<RevisionArg> {
+    let number = step.revision.context("internal: a step without its revision")?;
+    let revision = RevisionArg { rule: step.rule.clone(), revision: number };
+    session.wait_until_settled(&step.rule)?;
     let done = when_free(session, &step.rule, || session.post(&revision.path("/prepare"), Vec::new()))?;
     if let Some(id) = done.operation {
         let name = format!("{}@{}", revision.rule, revision.revision);

@@ -86,6 +86,11 @@ impl Step {
         }
     }
 
+    /// Its file is to go live.
+    pub(super) const fn is_brought_in(&self) -> bool {
+        matches!(self.action, Action::Add | Action::Change)
+    }
+
     /// What is to be done, in words.
     pub(super) fn words(&self) -> String {
         // A plan's sentence ends with the command that a person would type next.

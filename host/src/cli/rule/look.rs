@@ -135,6 +135,9 @@ pub fn plan(args: &PlanArgs) -> anyhow::Result<()> {
             for (name, difference) in parts {
                 differences(name, difference, &mut out)?;
             }
+            for obstacle in &plan.obstacles {
+                out.line(&format!("would be refused: {obstacle}"))?;
+            }
         }
         form => out.json(&plan, form)?,
     }
@@ -239,6 +242,9 @@ fn preview_table(answer: &PreviewAnswer, out: &mut Out) -> anyhow::Result<()> {
         }
     }
     table.print(out)?;
+    if let Some(words) = preview.held.words() {
+        out.line(&format!("\n{words}"))?;
+    }
     let mut samples = Table::new(["KEY", "LABEL", "BEFORE", "AFTER"]);
     for of in answer.samples.iter().filter(|s| s.value.is_none()) {
         for sample in of.entered.iter().chain(&of.left).take(5) {
@@ -392,6 +398,9 @@ pub fn show(args: &ShowArgs) -> anyhow::Result<()> {
             row("fuel a row", found.report.fuel_per_row.to_string());
             if let Some(until) = &found.retained_until {
                 row("kept until", until.clone());
+            }
+            if let Some(words) = found.held.words() {
+                row("held", words);
             }
             if !found.failure.is_empty() {
                 row("given up", found.failure.clone());

@@ -3,8 +3,9 @@
 
 use super::look::revision_line;
 use crate::api::operation::{OperationAnswer, Operations};
-use crate::api::release::Pushed;
+use crate::api::release::{Pushed, RevisionAnswer};
 use crate::cli::ask::{Asker, segment};
+use crate::cli::interrupt::Noted;
 use crate::cli::place::PlaceArgs;
 use crate::cli::print::{Form, Out};
 use crate::registry::command::Done;
@@ -235,6 +236,7 @@ impl Session {
     /// Waits until an operation has ended.
     pub(in crate::cli) fn wait(&self, id: u64) -> anyhow::Result<OperationAnswer> {
         let terminal = std::io::stderr().is_terminal();
+        let interrupt = Noted::begin()?;
         for look in 1_u32.. {
             let operation: OperationAnswer = self.asker.read(&format!("/v1/operations/{id}"))?;
             if terminal {
@@ -247,6 +249,13 @@ impl Session {
                     eprintln!();
                 }
                 return Ok(operation);
+            }
+            if interrupt.is_seen() {
+                let OperationAnswer { rule, revision, .. } = operation;
+                bail!(
+                    "interrupted: the host goes on with operation {id}; `retag rule show {rule}@{revision}` says how far it is, \
+                     `retag rule cancel {rule}@{revision}` gives up what is being prepared"
+                )
             }
             std::thread::sleep(LOOK_EVERY);
         }
@@ -324,8 +333,10 @@ fn prepared(session: &Session, done: &Done, name: &str, wait: bool) -> anyhow::R
         None => session.print(done, &[format!("{name} is ready; {next}")]),
         Some(id) if wait && session.asker.is_running() => {
             let operation = session.wait_until_ready(id, name)?;
-            session
-                .print(&operation, &[format!("{name} is ready, {} keys evaluated; {next}", operation.keys)])
+            let path = RevisionArg { rule: done.rule.clone(), revision: done.revision }.path("");
+            let held = session.asker.read::<RevisionAnswer>(&path)?.held.words();
+            let ready = format!("{name} is ready, {} keys evaluated; {next}", operation.keys);
+            session.print(&operation, &[ready].into_iter().chain(held).collect::<Vec<_>>())
         }
         Some(id) if session.asker.is_running() => {
             session.print(done, &[format!("{name} is being prepared: operation {id}")])

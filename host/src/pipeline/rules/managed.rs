@@ -8,7 +8,7 @@ use super::{Attached, Loaded, RulesError, stored};
 use crate::config::Manage;
 use crate::pipeline::setup::Options;
 use crate::registry::Registry;
-use crate::registry::revision::file_key;
+use crate::registry::revision::{Release, file_key};
 use crate::state::{Table, View};
 
 /// Gives the rules back to the configuration that others than `retag apply` decided on.
@@ -26,18 +26,43 @@ pub(super) fn leave(
     rule: &str,
     (options, view): (&Options, &View),
 ) -> Result<bool, RulesError> {
-    if options.manage != Manage::Config || options.until_end {
+    if options.manage != Manage::Config || !runs_from_state(attached, rule, (options, view))? {
         return Ok(false);
     }
+    if attached.registry.taken_over.contains(rule) {
+        attached.registry.applied.insert(rule.to_owned());
+    }
+    Ok(true)
+}
+
+/// Whoever decides: a file that the state holds as a revision is on its way by commands, a `retag apply` that was killed, say. Until
+/// they have brought it in the rule runs from the state, or not yet.
+pub(super) fn is_brought_in(
+    attached: &mut Attached,
+    rule: &Loaded,
+    (options, view): (&Options, &View),
+) -> Result<bool, RulesError> {
+    let registry = &attached.registry;
+    let same = registry.same_revision(&rule.revision("", ""));
+    let pushed = same.is_some_and(|r| registry.release(&rule.name, r.number) != Release::Retired);
+    Ok(pushed && runs_from_state(attached, &rule.name, (options, view))?)
+}
+
+/// Lets a rule run as the state has it, where it does; false = the state does not hold its file, or the files end.
+fn runs_from_state(
+    attached: &mut Attached,
+    rule: &str,
+    (options, view): (&Options, &View),
+) -> Result<bool, RulesError> {
     let registry = &mut attached.registry;
     let Some(live) = registry.live(rule) else {
-        return Ok(registry.namespace(rule).is_none());
+        return Ok(!options.until_end && registry.namespace(rule).is_none());
     };
-    if live.file.is_empty() || view.row(Table::Meta, &file_key(&live.file))?.is_none() {
+    let kept = !live.file.is_empty() && view.row(Table::Meta, &file_key(&live.file))?.is_some();
+    if options.until_end || !kept {
         return Ok(false);
     }
     registry.taken_over.insert(rule.to_owned());
-    registry.applied.insert(rule.to_owned());
     Ok(true)
 }
 

@@ -1,7 +1,7 @@
 //! Rules that commands have taken over: they run from the files in the state, whatever the configuration names.
 
 use super::{Attached, Loaded, RulesError, is_taken_over, load, rule_engine};
-use crate::pipeline::program::{GenerationRun, LiveRule};
+use crate::pipeline::program::{GenerationRun, LiveRule, to_replace};
 use crate::pipeline::setup::Options;
 use crate::registry::revision::{OperationKind, OperationState, file_key};
 use crate::registry::{Generation, GenerationState, Namespace};
@@ -52,6 +52,7 @@ fn restore(engine: &RuleEngine, view: &View, name: &str, attached: &mut Attached
         })?;
         let is_live = live == Some(generation.space);
         let run = GenerationRun::new(generation.space, is_live, loaded.code());
+        let run = GenerationRun { replaces: to_replace(registry, generation), ..run };
         let namespace = generation.namespace;
         let entity = registry.entity_of(namespace).map_or(0, |(number, _)| number);
         let rule = match runs.entry(namespace) {

@@ -3,12 +3,13 @@
 //! `Shard::apply` is the only place where contributions meet records. It adds the net changes of a cycle, evaluates
 //! labels once per touched key, and writes the shard's delta block, transitions and timers for the commit.
 
+mod carry;
 mod overflow;
 mod sweep;
 
 use super::failure::Failure;
 use super::program::{Layout, LiveRule, Program};
-use super::sweep::{Pair, SweepSlice, Telling};
+use super::sweep::{SweepSlice, Telling};
 use crate::aggregate::delta::DeltaBuffer;
 use crate::aggregate::log::Log;
 use crate::label::readings::{Reader, exists, overflowed, pending};
@@ -205,8 +206,7 @@ impl Shard {
         self.tell_touched(context, &mut touched, &mut output);
         for ((rule, labelers), cause) in context.program.rules.iter().zip(labelers).zip(context.causes) {
             let (cause, now) = (*cause, context.now);
-            let mut evaluation =
-                Evaluation { rule, cause, now, generation: 0, live: false, labels: 0, replaces: None };
+            let mut evaluation = Evaluation { rule, cause, now, generation: 0, live: false, labels: 0 };
             for (generation, labeler) in rule.generations.iter().zip(labelers) {
                 evaluation.generation = generation.space;
                 evaluation.live = generation.live;
@@ -214,6 +214,7 @@ impl Shard {
                 self.evaluate(&evaluation, labeler, (&mut touched, &changes), &mut output)?;
             }
         }
+        self.carry_all(context, &mut touched);
         output.block = self.write(&touched, &changes, BlockWriter::new(context.commit))?;
         // Transitions were found rule by rule; in the commit they stand by key.
         output.transitions.sort_by(|a, b| (a.entity, &a.key).cmp(&(b.entity, &b.key)));
@@ -514,8 +515,6 @@ struct Evaluation<'a> {
     generation: u32,
     live: bool,
     labels: u16,
-    /// In a sweep: what the generation is to replace.
-    replaces: Option<&'a Pair>,
 }
 
 impl Evaluation<'_> {
@@ -523,15 +522,11 @@ impl Evaluation<'_> {
         Slot { space: self.generation, index }
     }
 
-    /// The key's labels are held as they are; its timer stays. A generation that is new holds those of the one that it is
-    /// to replace, so that a switch leaves them as well.
+    /// The key's labels are held as they are (see `carry` for a generation that is to go live); its timer stays.
     fn hold(&self, held: &Held, t: &mut Touched, status: u16, output: &mut ShardOutput) {
-        let carried: Vec<u16> = match self.replaces {
-            Some(pair) => sweep::carried(pair, held),
-            None => (0..self.labels).map(|l| held.record.mark(self.slot(l))).collect(),
-        };
+        let as_they_are: Vec<u16> = (0..self.labels).map(|l| held.record.mark(self.slot(l))).collect();
         let wake = moment(held.record.register(self.slot(WAKE_INDEX)));
-        self.compare(held, t, &carried, (status, wake), output);
+        self.compare(held, t, &as_they_are, (status, wake), output);
     }
 
     /// Notes what differs from what the key carries.

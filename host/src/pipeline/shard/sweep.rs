@@ -7,6 +7,7 @@
 //! generation stays.
 
 use super::super::sweep::{Pair, Stage, SweepSlice};
+use super::carry::mark_before;
 use super::{Context, Evaluation, Held, LabelChange, Shard, ShardOutput, TimerChange, Touched, moment};
 use crate::label::Transition;
 use crate::pipeline::failure::Failure;
@@ -47,6 +48,9 @@ impl Shard {
                 Stage::Announce => self.announce(pair, &mut touched, &mut output),
             }
         }
+        if slice.stage == Stage::Renew {
+            self.carry_all(context, &mut touched);
+        }
         output.transitions.sort_by(|a, b| (a.entity, &a.key).cmp(&(b.entity, &b.key)));
         output.block = self.write(&touched, &[], BlockWriter::new(context.commit))?;
         output.swept = Some(swept.flatten());
@@ -72,9 +76,11 @@ impl Shard {
                         generation: generation.space,
                         live: generation.live && stage == Stage::Renew,
                         labels: generation.labels,
-                        replaces: Some(pair),
                     };
                     self.evaluate(&evaluation, labeler, (touched, &[]), output)?;
+                    if stage == Stage::Evaluate {
+                        self.carry(generation.replaces.as_deref().unwrap_or(pair), touched);
+                    }
                 }
             }
         }
@@ -157,7 +163,7 @@ fn tell(pair: &Pair, held: &Held, output: &mut ShardOutput) {
     };
     for (index, label) in (0u16..).zip(&pair.new.labels) {
         let now = mark(&pair.new, index);
-        let before = mark_before(pair, held, index, &label.name);
+        let before = mark_before(pair, &|slot| held.record.mark(slot), index, &label.name);
         if before != now {
             tell(&pair.new, index, before, now);
         }
@@ -166,41 +172,6 @@ fn tell(pair: &Pair, held: &Held, output: &mut ShardOutput) {
         let before = mark(&pair.old, index);
         if before != 0 && !pair.new.labels.iter().any(|l| l.name == label.name) {
             tell(&pair.old, index, before, 0);
-        }
-    }
-}
-
-/// What the key carries of the old generation as marks of the labels of the new one. A label or value that the new one does
-/// not have cannot be carried.
-pub(super) fn carried(pair: &Pair, held: &Held) -> Vec<u16> {
-    let marks =
-        (0u16..).zip(&pair.new.labels).map(|(index, label)| mark_before(pair, held, index, &label.name));
-    marks.map(|mark| if mark == NO_MARK { 0 } else { mark }).collect()
-}
-
-/// The mark of label `index` of the new generation, called `name`, that stands for what the key carries of the old one.
-fn mark_before(pair: &Pair, held: &Held, index: u16, name: &str) -> u16 {
-    let Some(place) = pair.old.labels.iter().position(|l| l.name == name) else { return 0 };
-    let old = u16::try_from(place).unwrap_or(u16::MAX);
-    same_value(pair, old, index, held.record.mark(Slot { space: pair.old.space, index: old }))
-}
-
-/// The mark that no value of a label has.
-const NO_MARK: u16 = u16::MAX;
-
-/// The mark of the new label that stands for mark `mark` of the old one: the value of the same name, else the mark that
-/// no value of the new label has, so that it differs from whatever the key carries now.
-fn same_value(pair: &Pair, old: u16, new: u16, mark: u16) -> u16 {
-    if mark == 0 {
-        return 0;
-    }
-    let values = pair.new.labels.get(usize::from(new)).map(|l| l.values.as_slice()).unwrap_or_default();
-    match pair.old.value_name(old, mark) {
-        None if values.is_empty() => 1,
-        None => NO_MARK,
-        Some(name) => {
-            let place = values.iter().position(|v| v == name);
-            place.and_then(|p| u16::try_from(p + 1).ok()).unwrap_or(NO_MARK)
         }
     }
 }
