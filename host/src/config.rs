@@ -116,14 +116,14 @@ pub struct EngineConfig {
     pub block_bytes: usize,
     /// How long to wait before looking at the end of a file again. Default 20 ms.
     pub poll_ms: u64,
-    /// How far threads that rows go through stand back behind those that answer readers, 0 to 19. Default 10.
+    /// How far threads that rows go through stand back behind those that answer readers, 0 to 19. Default 5.
     pub nice: u8,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
         let workers = std::thread::available_parallelism().map_or(2, |n| n.get().min(64));
-        Self { workers, cycle_bytes_max: 64 << 20, block_bytes: 1 << 20, poll_ms: 20, nice: 10 }
+        Self { workers, cycle_bytes_max: 64 << 20, block_bytes: 1 << 20, poll_ms: 20, nice: 5 }
     }
 }
 

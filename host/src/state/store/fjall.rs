@@ -22,7 +22,7 @@ const CACHE_BYTES: u64 = 64 << 20;
 /// Background threads that write out and compact: few, since workers want the cores.
 const WORKERS: usize = 2;
 /// How far they stand back behind threads that answer, and those that rows go through.
-const NICENESS: i32 = 10;
+const NICENESS: i32 = 5;
 
 struct Tables {
     path: PathBuf,
