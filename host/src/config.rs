@@ -3,12 +3,16 @@
 //! Relative paths count from the configuration's folder. Unknown keys are errors that name the nearest known key.
 
 mod http;
+mod kafka_sink;
+mod librdkafka;
+mod sink;
 mod source;
 
 pub use http::{Auth, HttpConfig, LISTEN_DEFAULT, Listen, TlsConfig};
-pub use source::{
-    FilesConfig, History, KafkaConfig, OnRefusal, Reference, Setting, SourceConfig, Start, is_secret,
-};
+pub use kafka_sink::{Form, KafkaSinkConfig};
+pub use librdkafka::{Reference, Setting, is_secret, values as librdkafka_values};
+pub use sink::{Deliver, RedisConfig, SinkConfig, WhenFull};
+pub use source::{FilesConfig, History, KafkaConfig, OnRefusal, SourceConfig, Start};
 
 use crate::source::files::MESSAGE_BYTES_MAX;
 use serde::Deserialize;
@@ -174,56 +178,6 @@ pub struct RuleConfig {
     pub params: BTreeMap<String, serde_json::Value>,
 }
 
-/// `[sinks.NAME]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
-pub enum SinkConfig {
-    /// A file with one JSON message a line.
-    Ndjson {
-        /// The file; appended to.
-        path: PathBuf,
-        /// Which transitions it gets.
-        #[serde(default)]
-        deliver: Deliver,
-    },
-    /// A table for people on standard output.
-    Stdout {
-        /// Which transitions it gets.
-        #[serde(default)]
-        deliver: Deliver,
-    },
-}
-
-/// Which transitions a sink gets.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum Deliver {
-    /// All, whatever their cause.
-    #[default]
-    All,
-    /// Those that a row or time caused; of a switch of revisions one summary.
-    Changes,
-}
-
-impl SinkConfig {
-    /// Which transitions it gets.
-    #[must_use]
-    pub const fn deliver(&self) -> Deliver {
-        match self {
-            Self::Ndjson { deliver, .. } | Self::Stdout { deliver } => *deliver,
-        }
-    }
-
-    /// The file that it writes to.
-    #[must_use]
-    pub fn path(&self) -> Option<&Path> {
-        match self {
-            Self::Ndjson { path, .. } => Some(path),
-            Self::Stdout { .. } => None,
-        }
-    }
-}
-
 impl Config {
     /// Reads a configuration file and lays the environment over it.
     ///
@@ -258,6 +212,9 @@ impl Config {
         }
         for (name, source) in &self.sources {
             source.check(name)?;
+        }
+        for (name, sink) in &self.sinks {
+            sink.check(name)?;
         }
         if self.engine.workers == 0 || self.engine.workers > 64 {
             return Err("engine.workers: 1 to 64".into());
@@ -336,7 +293,7 @@ fn overlay(table: &mut toml::Table, environment: impl Iterator<Item = (String, S
 
 /// Whether a text is wanted there: then 5000.00, 2026 and true are text. Rules read the types of parameters out of text.
 fn is_text(path: &[String]) -> bool {
-    const TEXTS: [&str; 15] = [
+    const TEXTS: [&str; 18] = [
         "dir",
         "type",
         "format",
@@ -352,6 +309,9 @@ fn is_text(path: &[String]) -> bool {
         "auth",
         "cert",
         "key",
+        "url",
+        "prefix",
+        "when_full",
     ];
     path.len() == 4 && path.get(2).is_some_and(|key| key == "params")
         || path.last().is_some_and(|key| TEXTS.contains(&key.as_str()))

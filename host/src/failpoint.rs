@@ -23,10 +23,16 @@ pub enum Step {
     Delivery,
     /// A sink has written half of a line.
     TornLine,
+    /// A sink has produced messages, their transaction is open.
+    Produce,
+    /// A sink's transaction is committed, nobody else knows yet.
+    Transaction,
+    /// A sink's transaction is about to be taken back.
+    Abort,
 }
 
 impl Step {
-    /// All steps, with the names that the environment calls them by.
+    /// Steps that every host has, with the names that the environment calls them by.
     pub const ALL: [(&'static str, Self); 7] = [
         ("decode", Self::Decode),
         ("lane", Self::Lane),
@@ -36,6 +42,15 @@ impl Step {
         ("delivery", Self::Delivery),
         ("torn-line", Self::TornLine),
     ];
+
+    /// Steps that only a sink with transactions has.
+    pub const OF_TRANSACTIONS: [(&'static str, Self); 3] =
+        [("produce", Self::Produce), ("transaction", Self::Transaction), ("abort", Self::Abort)];
+
+    /// All of them.
+    fn every() -> impl Iterator<Item = (&'static str, Self)> {
+        Self::ALL.into_iter().chain(Self::OF_TRANSACTIONS)
+    }
 }
 
 /// The environment has not been read.
@@ -91,7 +106,7 @@ fn arm() -> u8 {
             // A test that asks for a kill and gets none would prove nothing.
             eprintln!(
                 "retag: RETAG_FAILPOINT={text}: write STEP:NUMBER with a step of {:?}",
-                Step::ALL.map(|s| s.0)
+                Step::every().map(|s| s.0).collect::<Vec<_>>()
             );
             std::process::exit(64);
         }
@@ -106,7 +121,7 @@ fn arm() -> u8 {
 
 fn parse(text: &str) -> Option<(Step, u64)> {
     let (name, number) = text.split_once(':')?;
-    let (_, step) = Step::ALL.into_iter().find(|(known, _)| *known == name)?;
+    let (_, step) = Step::every().find(|(known, _)| *known == name)?;
     Some((step, number.parse().ok().filter(|number| *number > 0)?))
 }
 
@@ -125,6 +140,7 @@ mod tests {
     fn a_step_and_a_number_are_read_and_nothing_else() {
         assert_eq!(parse("fsync:17"), Some((Step::Fsync, 17)));
         assert_eq!(parse("torn-line:1"), Some((Step::TornLine, 1)));
+        assert_eq!(parse("abort:2"), Some((Step::Abort, 2)));
         for text in ["fsync", "fsync:", "fsync:0", "fsync:-1", "sync:1", ""] {
             assert_eq!(parse(text), None, "{text}");
         }
@@ -132,6 +148,6 @@ mod tests {
 
     #[test]
     fn nothing_is_armed_without_the_environment() {
-        Step::ALL.into_iter().for_each(|(_, step)| hit(step));
+        Step::every().for_each(|(_, step)| hit(step));
     }
 }

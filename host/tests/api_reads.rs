@@ -34,7 +34,7 @@ fn about(complete: bool) -> About {
             unit: Unit::Bytes,
             lag_max: 64 << 20,
         }],
-        sinks: vec!["out".into()],
+        sinks: [("out".to_owned(), "ndjson".to_owned())].into(),
         running: true,
         ..About::default()
     }

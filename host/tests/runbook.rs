@@ -14,8 +14,8 @@ const RUNBOOK: &str = include_str!("../../docs/runbook.md");
 const ALERTS: &str = include_str!("../../docs/alerts.yml");
 
 /// Folders and files whose words with hyphens are codes.
-const WITH_CODES: [&str; 8] =
-    ["decode", "rule", "source", "state", "pipeline", "registry", "api/error.rs", "api/problem.rs"];
+const WITH_CODES: [&str; 9] =
+    ["decode", "rule", "source", "sink", "state", "pipeline", "registry", "api/error.rs", "api/problem.rs"];
 /// Words with hyphens there that are none.
 const NO_CODES: [&str; 7] = [
     "bootstrap-complete",

@@ -24,10 +24,20 @@ mod message;
 mod processes;
 #[path = "servers/redis.rs"]
 mod redis;
+#[path = "servers/sink_kafka.rs"]
+mod sink_kafka;
+#[path = "servers/sink_kafka_state.rs"]
+mod sink_kafka_state;
+#[path = "servers/sink_redis.rs"]
+mod sink_redis;
+#[path = "servers/sink_replay.rs"]
+mod sink_replay;
 #[path = "servers/source.rs"]
 mod source;
 #[path = "servers/source_refusals.rs"]
 mod source_refusals;
+#[path = "servers/topic.rs"]
+mod topic;
 
 use std::process::ExitCode;
 
@@ -48,6 +58,28 @@ fn main() -> ExitCode {
         source_refusals::a_refused_message_is_named_by_its_offset_and_passed_when_mended: Kafka;
         source_refusals::a_copy_of_a_state_is_refused_while_the_other_host_is_there: Kafka;
         source_refusals::without_any_broker_a_new_source_says_so: Kafka;
+        sink_kafka::each_message_is_told_once_wherever_the_host_is_killed: Kafka;
+        sink_kafka::what_the_brokers_refuse_is_taken_back_and_told_once_it_may_be: Kafka;
+        sink_kafka::a_broker_that_is_away_or_killed_is_waited_for: Kafka;
+        sink_kafka::a_group_that_was_forgotten_is_made_up_for_by_the_messages: Kafka;
+        sink_kafka::of_two_hosts_on_copies_of_a_state_one_is_shut_out: Kafka;
+        sink_kafka::what_cannot_be_is_refused_by_name: Kafka;
+        sink_kafka::without_rights_the_sink_says_so: Kafka;
+        sink_kafka::at_least_once_tells_again_under_the_same_ids: Kafka;
+        sink_kafka::a_switch_is_one_message_without_a_key: Kafka;
+        sink_kafka_state::the_topic_holds_the_labels_wherever_the_host_is_killed: Kafka;
+        sink_kafka_state::a_topic_or_group_that_was_lost_is_filled_again: Kafka;
+        sink_kafka_state::a_comparison_tells_what_others_have_changed_and_a_resync_mends_it: Kafka;
+        sink_kafka_state::topics_that_do_not_fit_are_refused_by_name: Kafka;
+        sink_kafka_state::the_sink_says_what_it_holds: Kafka;
+        sink_kafka_state::who_was_shut_out_by_a_host_that_wrote_stays_out: Kafka;
+        sink_redis::labels_are_there_however_the_host_is_killed: Redis;
+        sink_redis::a_cluster_holds_the_same_however_host_and_nodes_are_killed: Redis;
+        sink_redis::a_server_that_is_away_holds_back_nothing_but_its_own: Redis;
+        sink_redis::what_is_lost_comes_again_by_itself: Redis;
+        sink_redis::a_resync_makes_right_what_others_have_changed: Redis;
+        sink_redis::what_is_not_ours_is_refused_by_name: Redis;
+        sink_replay::whatever_is_sent_again_no_value_turns_back: Redis;
         database::sums_are_those_of_the_database: Kafka, MariaDb, Maxwell;
         maxwell::changes_of_the_database_arrive_on_the_topic: Kafka, MariaDb, Maxwell;
         kafka::a_stopped_and_a_killed_broker_come_back_with_port_and_data: Kafka;

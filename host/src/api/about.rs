@@ -5,6 +5,7 @@ use crate::config::{Config, History, SourceConfig};
 use crate::decode::Format;
 use crate::pipeline::drift::Drift;
 use crate::pipeline::swap_times::SwapTimes;
+use crate::sink::progress::Progress;
 use crate::source::Unit;
 use crate::source::observed::Observed;
 use crate::state::StateDir;
@@ -25,8 +26,8 @@ pub struct About {
     pub folder: PathBuf,
     /// Sources by name.
     pub sources: Vec<SourceAbout>,
-    /// Names of the sinks.
-    pub sinks: Vec<String>,
+    /// Types of the sinks, by name.
+    pub sinks: BTreeMap<String, String>,
     /// A host runs on the state (else it is read while stopped).
     pub running: bool,
     /// A rule whose history is read anew while the stream waits.
@@ -37,6 +38,8 @@ pub struct About {
     pub swap_times: Arc<Mutex<SwapTimes>>,
     /// What sources see of their logs, by name; those whose logs anybody can look at are not among them.
     pub observed: BTreeMap<String, Arc<Observed>>,
+    /// What sinks are doing, by name; empty where no host runs.
+    pub delivery: BTreeMap<String, Arc<Progress>>,
 }
 
 /// A source as configured.
@@ -83,12 +86,13 @@ impl About {
             dir: dir.path().to_owned(),
             folder: config.folder.clone(),
             sources: config.sources.iter().map(source).collect(),
-            sinks: config.sinks.keys().cloned().collect(),
+            sinks: config.sinks.iter().map(|(name, sink)| (name.clone(), sink.kind().to_owned())).collect(),
             running,
             rebuild: None,
             drift: Drift::default(),
             swap_times: Arc::default(),
             observed: BTreeMap::new(),
+            delivery: BTreeMap::new(),
         }
     }
 

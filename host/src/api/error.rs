@@ -71,6 +71,25 @@ pub enum ApiError {
         /// As asked.
         id: String,
     },
+    /// No sink of that name.
+    #[error("no sink `{name}`; known: {known}")]
+    UnknownSink {
+        /// As asked.
+        name: String,
+        /// Names of all sinks.
+        known: String,
+    },
+    /// A sink that holds no label sets.
+    #[error(
+        "sink `{name}` is told what changes and holds no label sets: there is nothing to compare or to bring again"
+    )]
+    NoStateSink {
+        /// Its name.
+        name: String,
+    },
+    /// What only a running host does.
+    #[error("no host runs on this state")]
+    NoHost,
     /// No operation of that number.
     #[error("no operation {0}")]
     UnknownOperation(u64),
@@ -226,6 +245,9 @@ impl ApiError {
             Self::BadRequest(_) => (400, "bad-request", "Malformed request"),
             Self::TooLarge(_) => (413, "too-large", "Too large"),
             Self::UnknownEntry { .. } => (404, "unknown-entry", "Unknown entry of the quarantine"),
+            Self::UnknownSink { .. } => (404, "unknown-sink", "Unknown sink"),
+            Self::NoStateSink { .. } => (409, "no-state-sink", "No sink that holds label sets"),
+            Self::NoHost => (409, "no-host", "No host runs"),
             Self::UnknownOperation(_) => (404, "unknown-operation", "Unknown operation"),
             Self::Refused(refusal) => refusal.kind(),
             Self::Rule(_) => (422, "rule-refused", "The rule is refused"),
@@ -266,6 +288,11 @@ impl ApiError {
                 "`retag status` lists rules and labels; `retag rule push FILE` and `prepare` bring a new one in"
             }
             Self::BadCursor { .. } => "ask again without a cursor: labels may have got a new revision",
+            Self::UnknownSink { .. } => "`retag sink ls` lists them",
+            Self::NoStateSink { .. } => {
+                "events are sent again by no one: read the members, or the transitions that are kept"
+            }
+            Self::NoHost => "start one with `retag run`; what a sink lacks it gets then by itself",
             Self::UnknownOperation(_) => "`retag rule show RULE` names the operation under way",
             Self::Refused(refusal) => refusal.hint(),
             Self::Rule(_) => "`retag rule inspect FILE` checks a file without a host",

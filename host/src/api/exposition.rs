@@ -7,6 +7,7 @@ use super::rules::DataState;
 use super::status::{Source, StatusAnswer};
 use crate::pipeline::swap_times::{self, SwapTimes};
 use crate::registry::GenerationState;
+use crate::sink::progress::Shown;
 use crate::source::Unit;
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
@@ -170,6 +171,33 @@ fn sources(out: &mut Text, status: &StatusAnswer) {
     for sink in status.sinks.iter().filter(|sink| sink.configured) {
         let next = sink.next.map_or(0, |place| place.commit);
         out.sample("retag_sink_next_commit", &[("sink", &sink.sink)], next);
+    }
+    sinks(out, status);
+}
+
+fn sinks(out: &mut Text, status: &StatusAnswer) {
+    out.family(
+        "retag_sink_dropped_total",
+        "counter",
+        "Messages that a sink never got: too much waited for it.",
+    );
+    for sink in &status.sinks {
+        out.sample("retag_sink_dropped_total", &[("sink", &sink.sink)], sink.dropped);
+    }
+    type Figure = fn(&Shown) -> Option<u64>;
+    let figures: [(&str, &str, Figure); 2] = [
+        ("retag_sink_waiting_count", "1 = it is away, or refuses.", |now| {
+            Some(u64::from(now.waits_for.is_some()))
+        }),
+        ("retag_sink_whole_count", "1 = it holds the labels of all keys.", |now| now.whole.map(u64::from)),
+    ];
+    for (name, help, figure) in figures {
+        out.family(name, "gauge", help);
+        for sink in &status.sinks {
+            if let Some(value) = sink.now.as_ref().and_then(figure) {
+                out.sample(name, &[("sink", &sink.sink)], value);
+            }
+        }
     }
 }
 

@@ -48,6 +48,7 @@ mod route;
 mod routes;
 pub mod rules;
 mod server;
+pub mod sinks;
 pub mod status;
 mod tls;
 pub mod tokens;

@@ -3,11 +3,13 @@
 use super::lag;
 use super::reader::Reader;
 use super::rules::{DataState, RuleAnswer};
+use super::sinks::Sink;
 use super::status::Source;
 use crate::aggregate::SET_ENTRIES_MAX;
 use crate::config::Manage;
 use crate::pipeline::rebuild::unfinished;
 use crate::pipeline::rows::Totals;
+use crate::sink::progress::Doing;
 use crate::source::Unit;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -40,13 +42,14 @@ pub struct Problem {
 /// All problems, worst first.
 pub(super) fn all(
     reader: &Reader,
-    sources: &[Source],
+    (sources, sinks): (&[Source], &[Sink]),
     rules: &[RuleAnswer],
     totals: &Totals,
     outbox_rows: u64,
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
     sources.iter().for_each(|source| of_source(source, &mut problems));
+    sinks.iter().for_each(|sink| of_sink(sink, &mut problems));
     rules.iter().for_each(|rule| of_rule(rule, &mut problems));
     if totals.bad_images > 0 {
         problems.push(problem(
@@ -124,6 +127,30 @@ fn begun(reader: &Reader, problems: &mut Vec<Problem>) {
             format!("source {name} {how}: sums lack rows that lived before for good"),
             "read the whole history into a new state directory with history = \"complete\"",
         ));
+    }
+}
+
+fn of_sink(sink: &Sink, problems: &mut Vec<Problem>) {
+    let name = &sink.sink;
+    if sink.dropped > 0 {
+        let message = format!(
+            "sink {name} never got {} messages: it was away for too long, and when_full = \"drop-oldest\"",
+            sink.dropped
+        );
+        problems.push(problem(Severity::Warning, "sink-dropped", message, "retag sink ls"));
+    }
+    let Some(now) = &sink.now else { return };
+    if let Some(what) = &now.waits_for {
+        let message = format!("sink {name} waits for {what}; nothing is lost, and consumers get labels late");
+        problems.push(problem(Severity::Error, "sink-waits", message, "look at the server and the network"));
+    } else if now.whole == Some(false) {
+        let message = match now.doing {
+            Doing::Resyncing => {
+                format!("sink {name} is resynced, {} keys so far; until then it lacks labels", now.keys)
+            }
+            _ => format!("sink {name} needs a resync; it begins by itself"),
+        };
+        problems.push(problem(Severity::Warning, "sink-resync", message, "retag sink ls"));
     }
 }
 

@@ -37,7 +37,7 @@ pub enum RunState {
     CatchingUp,
     /// It follows its sources, and more of one waits than `sources.NAME.lag_bytes_max`.
     Lagging,
-    /// No host runs, or the rule is paused.
+    /// No host runs, the rule is paused, or nothing is counted for the revision.
     Stopped,
 }
 

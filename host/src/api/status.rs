@@ -7,8 +7,8 @@ use super::problem::{self, Problem};
 use super::reader::Reader;
 use super::rebuild::RebuildProgress;
 use super::rules::{self, RuleAnswer};
+use super::sinks::{self, Sink};
 use crate::clock;
-use crate::label::outbox::Place;
 use crate::pipeline::rows::{CURSORS, Cursors, Totals};
 use crate::source::Unit;
 use crate::state::Table;
@@ -89,17 +89,6 @@ pub struct Partition {
     pub lag_seconds: Option<u64>,
 }
 
-/// A sink.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Sink {
-    /// Its name.
-    pub sink: String,
-    /// The first commit that it has not got whole, and the first index in it; null before its first delivery.
-    pub next: Option<Place>,
-    /// It is configured.
-    pub configured: bool,
-}
-
 /// The status.
 ///
 /// # Errors
@@ -111,7 +100,8 @@ pub fn of(reader: &Reader) -> Result<StatusAnswer, ApiError> {
     let sources = sources(reader);
     let rules = rules::all(reader)?;
     let outbox_rows = outbox_rows(reader, &cursors)?;
-    let problems = problem::all(reader, &sources, &rules, &totals, outbox_rows);
+    let sinks = sinks::all(reader)?;
+    let problems = problem::all(reader, (&sources, &sinks), &rules, &totals, outbox_rows);
     Ok(StatusAnswer {
         problems,
         running: about.running,
@@ -124,7 +114,7 @@ pub fn of(reader: &Reader) -> Result<StatusAnswer, ApiError> {
         sources,
         rules,
         totals,
-        sinks: sinks(reader, &cursors),
+        sinks,
         outbox_rows,
     })
 }
@@ -176,23 +166,9 @@ fn source(reader: &Reader, name: &str, about: Option<&SourceAbout>) -> Source {
     }
 }
 
-fn sinks(reader: &Reader, cursors: &Cursors) -> Vec<Sink> {
-    let configured = &reader.about.sinks;
-    let known = cursors.iter().map(|(name, place)| Sink {
-        sink: name.clone(),
-        next: Some(*place),
-        configured: configured.contains(name),
-    });
-    let new = configured.iter().filter(|name| !cursors.contains_key(*name));
-    let mut sinks: Vec<Sink> =
-        known.chain(new.map(|name| Sink { sink: name.clone(), next: None, configured: true })).collect();
-    sinks.sort_by(|a, b| a.sink.cmp(&b.sink));
-    sinks
-}
-
 /// Rows that the slowest configured sink has not got.
 fn outbox_rows(reader: &Reader, cursors: &Cursors) -> Result<u64, ApiError> {
-    let of_configured = cursors.iter().filter(|(name, _)| reader.about.sinks.contains(name));
+    let of_configured = cursors.iter().filter(|(name, _)| reader.about.sinks.contains_key(*name));
     let Some(from) = of_configured.map(|(_, place)| *place).min() else { return Ok(0) };
     let mut rows = 0;
     reader.view.rows(Table::Outbox, &from.key(), None, &mut |_, _| {

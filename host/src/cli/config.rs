@@ -8,6 +8,7 @@ use crate::pipeline::rules::{attach, load_all};
 use crate::pipeline::setup::Options;
 use crate::pipeline::sources::find;
 use crate::registry::Registry;
+use crate::sink::opened::is_built;
 use crate::source::{Partition, Unit};
 use crate::state::{MemStore, StateWriter};
 use anyhow::{Context, ensure};
@@ -112,6 +113,11 @@ fn plan(config: &Config) -> anyhow::Result<Plan> {
                     path.display()
                 );
                 path.display().to_string()
+            }
+            SinkConfig::Redis(_) => sink.kind().to_owned(),
+            SinkConfig::Kafka(kafka) => {
+                is_built(name, sink)?;
+                format!("topic {} at {}", kafka.topic, kafka.bootstrap_servers)
             }
         };
         sinks.push(PlannedSink { sink: name.clone(), target });

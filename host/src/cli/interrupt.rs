@@ -1,11 +1,13 @@
-//! Ctrl-C while the host works on something: the command says that it goes on, instead of ending without a word.
+//! Ctrl-C while the host works on something: the command says that it goes on before it ends, as it always does, by the
+//! signal.
 
 use signal_hook::consts::SIGINT;
 use signal_hook::flag::{register, register_conditional_default};
+use signal_hook::low_level::emulate_default_handler;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// While one is held, Ctrl-C is noted; else it ends the program as it always does.
+/// While one is held, Ctrl-C is noted; when it is dropped, one that came ends the program.
 pub(super) struct Noted(&'static Flags);
 
 struct Flags {
@@ -42,5 +44,8 @@ impl Noted {
 impl Drop for Noted {
     fn drop(&mut self) {
         self.0.ends.store(true, Ordering::SeqCst);
+        if self.is_seen() {
+            let _ = emulate_default_handler(SIGINT); // where it cannot, the command ends with an error
+        }
     }
 }

@@ -17,6 +17,7 @@ mod quarantine;
 mod remote;
 pub mod rule;
 mod run;
+mod sink;
 mod status;
 mod token;
 
@@ -46,6 +47,8 @@ enum Command {
     Status(status::Args),
     /// Look at row images that rules refused.
     Quarantine(quarantine::Args),
+    /// Look at sinks, and make those right that hold label sets.
+    Sink(sink::Args),
     /// Test, build, push and activate a rule crate at every save, on a host of this machine.
     Dev(dev::Args),
     /// Make the host run what the configuration says of rules.
@@ -93,6 +96,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Export(args) => export::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Quarantine(args) => quarantine::run(&args),
+        Command::Sink(args) => sink::run(&args),
         Command::Dev(args) => dev::run(&args),
         Command::Apply(args) => apply::run(&args),
         Command::Config(args) => config::run(&args),

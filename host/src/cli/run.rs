@@ -10,6 +10,7 @@ use crate::pipeline::coordinator::Pipeline;
 use crate::pipeline::setup::{self, Engine, Options};
 use crate::pipeline::swap_times::SwapTimes;
 use crate::pipeline::threads::{self, Watch};
+use crate::sink::progress::Progress as SinkProgress;
 use crate::source::observed::Observed;
 use anyhow::Context;
 use std::io::IsTerminal;
@@ -102,7 +103,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let mailbox = channel();
     let about =
         About { drift: engine.pipeline.drift.clone(), swap_times, ..About::new(&config, &engine.dir, true) };
-    let about = About { observed: engine.observed.clone(), ..about };
+    let about = About { observed: engine.observed.clone(), delivery: engine.delivery.clone(), ..about };
     let commands = Commands::running(Submitter::new(mailbox.0.clone()), config.registry.manage);
     let served = Served::start(&config, &engine, about, commands)?;
     let result = threads::run(engine.pipeline, engine.parts, tick, mailbox, watch);
@@ -136,21 +137,41 @@ fn options(args: &Args, config: &Config) -> Options {
     }
 }
 
-/// Says when a source begins to wait for its brokers, and when it is over.
-struct Waits(Vec<(String, Arc<Observed>, bool)>);
+/// Says when a source or sink begins to wait for somebody, and when it is over.
+struct Waits(Vec<Watched>);
+
+struct Watched {
+    name: String,
+    /// What is said when it is over.
+    again: &'static str,
+    waits_for: Box<dyn Fn() -> Option<String>>,
+    waited: bool,
+}
 
 impl Waits {
     fn new(engine: &Engine) -> Self {
-        let one = |(name, observed): (&String, &Arc<Observed>)| (name.clone(), observed.clone(), false);
-        Self(engine.observed.iter().map(one).collect())
+        let watched = |name: String, again, waits_for| Watched { name, again, waits_for, waited: false };
+        let source = |(name, observed): (&String, &Arc<Observed>)| {
+            let observed = observed.clone();
+            watched(format!("source {name}"), "reads on", Box::new(move || observed.waits_for()))
+        };
+        let sink = |(name, progress): (&String, &Arc<SinkProgress>)| {
+            let progress = progress.clone();
+            watched(
+                format!("sink {name}"),
+                "takes messages again",
+                Box::new(move || progress.shown().waits_for),
+            )
+        };
+        Self(engine.observed.iter().map(source).chain(engine.delivery.iter().map(sink)).collect())
     }
 
     fn show(&mut self) {
-        for (name, observed, waited) in &mut self.0 {
-            let waits_for = observed.waits_for();
+        for Watched { name, again, waits_for, waited } in &mut self.0 {
+            let waits_for = waits_for();
             match &waits_for {
-                Some(what) if !*waited => eprintln!("retag: source {name} waits for {what}"),
-                None if *waited => eprintln!("retag: source {name} reads on"),
+                Some(what) if !*waited => eprintln!("retag: {name} waits for {what}"),
+                None if *waited => eprintln!("retag: {name} {again}"),
                 _ => {}
             }
             *waited = waits_for.is_some();

@@ -3,6 +3,7 @@
 use super::ask::Asker;
 use super::place::PlaceArgs;
 use super::print::{Form, Out, Table, cell, or_dash};
+use super::sink::doing;
 use crate::api::status::StatusAnswer;
 use crate::source::Unit;
 
@@ -132,7 +133,8 @@ fn totals(answer: &StatusAnswer, out: &mut Out) -> anyhow::Result<()> {
             |place| format!("next is commit {} index {}", place.commit, place.index),
         );
         let gone = if sink.configured { "" } else { ", not configured" };
-        out.line(&format!("sink {}: {at}{gone}", sink.sink))?;
+        let now = sink.now.as_ref().map_or_else(String::new, |now| format!(", {}", doing(now)));
+        out.line(&format!("sink {}: {at}{gone}{now}", sink.sink))?;
     }
     out.line(&format!("outbox: {} rows wait", answer.outbox_rows))
 }

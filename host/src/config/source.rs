@@ -1,9 +1,9 @@
 //! `[sources.NAME]`: files or topics of Kafka, what they hold, and how they are read.
 
+use super::librdkafka::{self, Setting, Taken};
 use crate::decode::Format;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 /// What a source holds of the past.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -193,32 +193,8 @@ const fn days_of(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
-/// One setting of librdkafka.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(untagged, expecting = "text, a number, true or false, { env = \"NAME\" } or { file = \"path\" }")]
-pub enum Setting {
-    /// True or false.
-    Flag(bool),
-    /// A number.
-    Number(i64),
-    /// Text.
-    Text(String),
-    /// What stands somewhere else, as secrets do.
-    Reference(Reference),
-}
-
-/// Where a value stands.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum Reference {
-    /// In this variable of the environment.
-    Env(String),
-    /// In this file, without the line's end.
-    File(PathBuf),
-}
-
 /// Settings that are the source's own, and why.
-const TAKEN: [(&[&str], &str); 8] = [
+const TAKEN: [Taken; 8] = [
     (&["bootstrap.servers", "metadata.broker.list"], "brokers stand in `bootstrap_servers`"),
     (&["group.id"], "the group stands in `group`"),
     (
@@ -283,26 +259,8 @@ impl KafkaConfig {
                  \"none\" if labels may stay approximate",
             );
         }
-        for (key, setting) in &self.librdkafka {
-            let taken = TAKEN.iter().find(|(keys, _)| keys.contains(&key.trim_start_matches("topic.")));
-            if let Some((_, why)) = taken {
-                return at(&format!("librdkafka.\"{key}\""), &format!("not to be set here: {why}"));
-            }
-            if is_secret(key) && !matches!(setting, Setting::Reference(_)) {
-                return at(
-                    &format!("librdkafka.\"{key}\""),
-                    "a secret does not stand in the configuration: { env = \"NAME\" } or { file = \"path\" }",
-                );
-            }
-        }
-        Ok(())
+        librdkafka::check(&format!("sources.{name}"), &self.librdkafka, &TAKEN)
     }
-}
-
-/// Whether a setting of librdkafka holds a secret.
-#[must_use]
-pub fn is_secret(key: &str) -> bool {
-    ["password", "secret", "ssl.key.pem", "oauthbearer.config"].iter().any(|part| key.contains(part))
 }
 
 impl SourceConfig {
@@ -378,6 +336,7 @@ impl SourceConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Reference;
 
     fn kafka(more: &str) -> Result<KafkaConfig, String> {
         let text = format!(

@@ -4,6 +4,7 @@
 
 use super::coordinator::Pipeline;
 use super::cycle::Cycle;
+use super::deliver::{KnownSinks, SINKS};
 use super::failure::Failure;
 use super::outbox::{Outbox, places};
 use super::quarantine;
@@ -33,6 +34,8 @@ pub struct Book {
     scope: Scope,
     /// How far every partition is applied.
     pub positions: Positions,
+    /// What is known of state sinks, by name.
+    pub(super) known_sinks: KnownSinks,
     /// How far every sink is served, by name, in the order of the sinks.
     pub cursors: Cursors,
     /// Counters.
@@ -97,6 +100,7 @@ impl Book {
             scope,
             positions,
             cursors,
+            known_sinks: read(view, SINKS)?.unwrap_or_default(),
             totals,
             works: if live { Work::stored(view, &registry)? } else { Vec::new() },
             dead_timers: Vec::new(),
@@ -137,6 +141,11 @@ impl Book {
             Some(format!("--drop-sink {name}: sink {name} {why}; nothing is given up"))
         };
         Ok(dropped.iter().filter_map(say).collect())
+    }
+
+    /// The commit that is assembled, or was last.
+    pub(super) fn commit(&self) -> u64 {
+        self.commit
     }
 
     /// What number and engine time the next commit would have.
@@ -229,20 +238,18 @@ impl Book {
     /// changes alone: that members are others; how many is not counted.
     fn turn_sweep(&mut self, commit: &mut Commit) -> Vec<Transition> {
         let Some(sweep) = self.sweep.take() else { return Vec::new() };
-        let before = self.registry.clone();
-        let flips = sweep.flips();
+        let before = sweep.all_done().then(|| (self.registry.clone(), sweep.flips()));
         let (sweep, dropped, turned) = sweep.turn(&mut self.registry);
         let row = sweep.as_ref().and_then(|sweep| serde_json::to_vec(sweep).ok());
         commit.rows.push((Table::Meta, SWEEP.to_vec(), row));
         commit.drop_spaces.extend(dropped);
-        if turned {
-            commit.rows.push((Table::Meta, META_KEY.to_vec(), Some(self.registry.to_bytes())));
-            let place = (commit.id, commit.engine_time_us);
-            let audit = audit_configured((&before, &self.registry), "configure", place);
-            commit.rows.extend(audit.into_iter().map(|(key, row)| (Table::Meta, key, row)));
-        }
         self.sweep = sweep;
-        if turned { flips } else { Vec::new() }
+        let Some((before, flips)) = before.filter(|_| turned) else { return Vec::new() };
+        commit.rows.push((Table::Meta, META_KEY.to_vec(), Some(self.registry.to_bytes())));
+        let place = (commit.id, commit.engine_time_us);
+        let audit = audit_configured((&before, &self.registry), "configure", place);
+        commit.rows.extend(audit.into_iter().map(|(key, row)| (Table::Meta, key, row)));
+        flips
     }
 
     /// What those hear who hear of changes alone once the rules have read their history: that members are others.
@@ -401,6 +408,8 @@ impl Pipeline {
             book.cursors.insert(sink.name.clone(), sink.cursor);
         }
         let scope = book.scope;
+        let known = self.turn_sinks().map(serde_json::to_vec);
+        let book = &mut self.book;
         if scope == Scope::Live {
             let there = |space: &u32| book.registry.namespaces.iter().any(|n| n.space == *space);
             book.totals.refused.retain(|space, _| there(space));
@@ -412,6 +421,9 @@ impl Pipeline {
         put(rows::TOTALS, serde_json::to_vec(&book.totals).ok());
         if scope == Scope::Live {
             put(rows::CURSORS, serde_json::to_vec(&book.cursors).ok());
+            if let Some(Ok(known)) = known {
+                put(SINKS, Some(known));
+            }
         }
     }
 }

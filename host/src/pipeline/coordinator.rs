@@ -17,11 +17,11 @@ use super::message::{Actor, Address, Envelope, Message};
 use super::program::{LiveRule, Program};
 use super::reading::PartitionRun;
 use super::shard::{ShardOutput, ShardTask};
+use super::sinks::SinkRun;
 use super::sweep::SliceRun;
 use super::track::restarted_log;
 use super::worker::{ApplyTask, IdTask};
 use crate::label::Cause;
-use crate::label::outbox::Place;
 use crate::registry::command::Audience;
 use crate::source::Block;
 use crate::state::{SHARDS, View};
@@ -45,20 +45,14 @@ pub struct Settings {
     pub quarantine_entries_max: usize,
     /// Bytes of transitions that stay after every sink has them, for who follows; 0 = none.
     pub transitions_bytes_max: u64,
+    /// Most rows that wait for sinks before reading pauses, or sinks are taken on.
+    pub outbox_rows_max: u64,
     /// Keys of a shard in one commit of a sweep.
     pub sweep_keys: usize,
     /// Most entries of a counted set.
     pub set_entries_max: usize,
     /// How long a replaced label generation is kept for a way back, µs.
     pub grace_us: i64,
-}
-
-/// One sink.
-pub(super) struct SinkRun {
-    pub(super) name: String,
-    /// First place that it has not got.
-    pub(super) cursor: Place,
-    busy: bool,
 }
 
 /// Where the engine stands, for people.
@@ -137,12 +131,6 @@ impl Pipeline {
         let partitions = partitions
             .map(|((partition, at), source)| PartitionRun::new(*source, partition, (*at, u64::MAX)))
             .collect();
-        let sinks = book.cursors.iter().map(|(name, cursor)| SinkRun {
-            name: name.clone(),
-            cursor: *cursor,
-            busy: false,
-        });
-        let sinks = sinks.collect();
         let cycle = Cycle::new(settings.workers);
         let changes_at_start = book.totals.changes;
         Self {
@@ -150,7 +138,7 @@ impl Pipeline {
             settings,
             ledger,
             partitions,
-            sinks,
+            sinks: Vec::new(),
             book,
             view,
             cycle,
@@ -266,12 +254,7 @@ impl Pipeline {
             }
             Message::Command(submitted) => self.commands.push(*submitted),
             Message::Folded(view) if view.commit() >= self.view.commit() => self.view = view,
-            Message::Delivered { sink, cursor, .. } => {
-                if let Some(sink) = self.sinks.get_mut(sink) {
-                    sink.busy = false;
-                    sink.cursor = cursor;
-                }
-            }
+            Message::Delivered { sink, report } => self.delivered_by(sink, *report),
             Message::Tick => self.wake = true,
             Message::Stop => {
                 self.held.clear();
@@ -305,7 +288,7 @@ impl Pipeline {
             if self.stopping.is_none() {
                 self.sweep_on(now, out)?;
             }
-            self.deliver(out);
+            self.deliver(now, out);
             self.finish(out);
             return Ok(());
         }
@@ -332,7 +315,7 @@ impl Pipeline {
                 self.begin_slice(now, out);
             }
         }
-        self.deliver(out);
+        self.deliver(now, out);
         self.finish(out);
         Ok(())
     }
@@ -373,7 +356,8 @@ impl Pipeline {
         if self.full() || self.wants_barrier() {
             return true;
         }
-        let something = !self.cycle.tasks.is_empty() || self.book.has_due(now) || self.cursors_wait();
+        let waits = self.cursors_wait() || self.sinks_turned();
+        let something = !self.cycle.tasks.is_empty() || self.book.has_due(now) || waits;
         something && self.quiet()
     }
 
@@ -523,18 +507,6 @@ impl Pipeline {
         Ok(())
     }
 
-    fn deliver(&mut self, out: &mut Vec<Envelope>) {
-        if matches!(self.stopping, Some(Ok(()))) {
-            return; // told to stop: the outbox keeps the rest for the next start
-        }
-        for (number, sink) in self.sinks.iter_mut().enumerate() {
-            if !sink.busy && self.book.outbox.waits_for(sink.cursor, self.view.commit()) {
-                sink.busy = true;
-                out.push(Message::Deliver(self.view.clone()).to(Address::Sink(number)));
-            }
-        }
-    }
-
     fn finish(&mut self, out: &mut Vec<Envelope>) {
         let sweeping = self.book.sweep.is_some();
         let working = sweeping || !self.book.works.is_empty();
@@ -544,7 +516,7 @@ impl Pipeline {
             && self.commands.is_done()
             && self.quiet()
             && !self.partitions.iter().any(|p| p.reading)
-            && !self.sinks.iter().any(|s| s.busy);
+            && !self.sinks_work();
         if ending && idle && (sweeping || !self.cursors_wait()) && self.outcome.is_none() {
             let seen = if self.stopping.is_some() { Ok(()) } else { self.check_seen() };
             let at_end = |()| match self.settings.until_end {

@@ -1,6 +1,7 @@
 //! What the parts of the engine say to each other. Every part is an [`Actor`]: one message in, messages out.
 
 use super::command::Submitted;
+use super::deliver::Report;
 use super::failure::Failure;
 use super::lane::Lane;
 use super::program::Program;
@@ -108,15 +109,18 @@ pub enum Message {
     /// Committer → pipeline: the same commit, folded.
     Folded(Arc<View>),
     /// Pipeline → sink: deliver what stands behind your cursor.
-    Deliver(Arc<View>),
-    /// Sink → pipeline: everything up to here is safe.
+    Deliver {
+        /// From this view.
+        view: Arc<View>,
+        /// The outbox let go of what stood before this.
+        skip_to: Option<Place>,
+    },
+    /// Sink → pipeline: how far it came.
     Delivered {
         /// Sink.
         sink: usize,
-        /// Behind the last delivered transition.
-        cursor: Place,
-        /// There is more in the view that it was given.
-        more: bool,
+        /// What is safe, and when to go on.
+        report: Box<Report>,
     },
     /// People → pipeline: do this at the next barrier.
     Command(Box<Submitted>),

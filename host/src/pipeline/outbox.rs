@@ -10,8 +10,8 @@ use crate::label::outbox::{CHUNK_INDEX, Place};
 use crate::state::{Commit, Table, View};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Most rows that wait for sinks before reading pauses.
-const WAITING_ROWS_MAX: u64 = 100_000;
+/// Most rows that wait for sinks before reading pauses, or sinks are taken on.
+pub(super) const WAITING_ROWS_MAX: u64 = 100_000;
 /// What a commit counts beside the bytes of its rows: their keys, their place in memory.
 const COMMIT_BYTES: u64 = 256;
 
@@ -33,6 +33,10 @@ impl Rows {
 pub(super) struct Outbox {
     /// Commits that some sink has not got.
     waiting: BTreeMap<u64, Rows>,
+    /// Rows of those that wait from `served` on.
+    waiting_rows: u64,
+    /// Every sink has the commits before this one, whether or not a commit has said so.
+    served: u64,
     /// Commits that every sink has, the oldest first.
     kept: VecDeque<(u64, Rows)>,
     kept_bytes: u64,
@@ -63,7 +67,8 @@ impl Outbox {
         let waiting = of_commits.split_off(&first_waiting);
         let kept: VecDeque<(u64, Rows)> = of_commits.into_iter().collect();
         let kept_bytes = kept.iter().map(|(_, rows)| rows.cost()).sum();
-        Ok(Self { waiting, kept, kept_bytes, floor, stored_floor })
+        let waiting_rows = waiting.values().map(|rows| rows.rows).sum();
+        Ok(Self { waiting, waiting_rows, served: 0, kept, kept_bytes, floor, stored_floor })
     }
 
     /// A commit from `cursor` on waits for a sink.
@@ -81,9 +86,29 @@ impl Outbox {
         self.waiting.first_key_value().is_some_and(|(commit, _)| *commit < delivered.commit)
     }
 
+    /// Where the newer half of what may wait begins, for a sink that has not got the older one.
+    pub(super) fn half_of(&self, cursor: Place, rows_max: u64) -> Option<Place> {
+        let mut rows = 0;
+        let mut newest = self.waiting.range(cursor.commit..).rev();
+        let (commit, _) = newest.find(|(_, of_commit)| {
+            rows += of_commit.rows;
+            rows > rows_max / 2
+        })?;
+        Some(Place { commit: commit + 1, index: 0 })
+    }
+
+    /// Sinks have taken the commits before `delivered`: these hold nothing back any more.
+    pub(super) fn serve(&mut self, delivered: Place) {
+        if delivered.commit > self.served {
+            let served = self.waiting.range(self.served..delivered.commit);
+            self.waiting_rows -= served.map(|(_, rows)| rows.rows).sum::<u64>();
+            self.served = delivered.commit;
+        }
+    }
+
     /// Reading pauses until sinks have taken something.
-    pub(super) fn is_full(&self) -> bool {
-        self.waiting.values().map(|rows| rows.rows).sum::<u64>() > WAITING_ROWS_MAX
+    pub(super) fn is_full(&self, rows_max: u64) -> bool {
+        self.waiting_rows > rows_max
     }
 
     /// A commit's rows go out with it.
@@ -91,6 +116,9 @@ impl Outbox {
         if !rows.is_empty() {
             let bytes = rows.iter().map(|(_, row)| row.len() as u64).sum();
             self.waiting.insert(commit, Rows { rows: rows.len() as u64, bytes });
+            if commit >= self.served {
+                self.waiting_rows += rows.len() as u64;
+            }
         }
     }
 
@@ -103,6 +131,9 @@ impl Outbox {
     pub(super) fn turn(&mut self, delivered: Place, bytes_max: u64, commit: &mut Commit) {
         while let Some(entry) = self.waiting.first_entry().filter(|e| *e.key() < delivered.commit) {
             let (number, rows) = entry.remove_entry();
+            if number >= self.served {
+                self.waiting_rows -= rows.rows;
+            }
             self.kept_bytes += rows.cost();
             self.kept.push_back((number, rows));
         }

@@ -94,7 +94,7 @@ impl Pipeline {
     /// Asks for more where there is more and room for it.
     pub(super) fn read_on(&mut self, out: &mut Vec<Envelope>) {
         let woken = std::mem::take(&mut self.wake);
-        if self.stopping.is_some() || self.book.outbox.is_full() {
+        if self.stopping.is_some() || self.book.outbox.is_full(self.settings.outbox_rows_max) {
             return;
         }
         let reading = self.partitions.iter().filter(|p| p.reading).count();

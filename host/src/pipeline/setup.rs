@@ -5,27 +5,32 @@
 
 use super::assemble::Book;
 use super::coordinator::{Pipeline, Settings};
+use super::deliver::{Deliverer, Delivery, Events, States};
 use super::drift::Drift;
 use super::failure::Failure;
 use super::forms;
 use super::lane::{Lane, left_lanes};
 use super::ledger::Ledger;
 use super::message::Address;
-use super::parts::{Deliverer, Reader, SharedView, Writer};
+use super::outbox::WAITING_ROWS_MAX;
+use super::parts::{Reader, SharedView, Writer};
 use super::program::{Program, SourceProgram};
 use super::rows::{LOGS, POSITIONS, Positions, Scope};
 use super::rules::{Attached, Loaded, RulesError, attach, load_all};
+use super::sinks::{Served, SinkRun};
 use super::sources::{SourceInput, open_sources};
 use super::sweep::{Pair, SLICE_KEYS, SWEEP, Stage, Sweep};
 use super::threads::Parts;
 use super::worker::Worker;
 use crate::aggregate::SET_ENTRIES_MAX;
-use crate::config::{Config, Deliver, Manage, SinkConfig};
+use crate::config::{Config, Manage};
 use crate::label::outbox::Place;
 use crate::registry::command::Audience;
 use crate::registry::revision::audit_configured;
 use crate::registry::{Gap, META_KEY, NO_SPACE, Registry};
-use crate::sink::{Sink, SinkError, ndjson::Ndjson, table::Table as TableSink};
+use crate::sink::opened::{Opened, SinkInput, open_sinks};
+use crate::sink::progress::Progress;
+use crate::sink::{Owner, SinkError};
 use crate::source::SourceError;
 use crate::source::observed::Observed;
 use crate::state::ledger::{Id, LogTable, decode_ids};
@@ -113,6 +118,8 @@ pub struct Engine {
     pub state_id: String,
     /// What sources see of their logs, by name.
     pub observed: BTreeMap<String, Arc<Observed>>,
+    /// What sinks are doing, by name.
+    pub delivery: BTreeMap<String, Arc<Progress>>,
     /// Held as long as the engine runs.
     pub dir: StateDir,
 }
@@ -126,8 +133,9 @@ pub fn open(config: &Config, options: &Options) -> Result<Engine, SetupError> {
     let state_id = dir.id().to_owned();
     let options = Options { cache: Some(dir.path().to_owned()), ..options.clone() };
     let observed = observed(&inputs.sources);
+    let delivery = inputs.sinks.iter().map(|sink| (sink.name.clone(), sink.progress.clone())).collect();
     let (pipeline, parts, view) = build(inputs, &options)?;
-    Ok(Engine { pipeline, parts, view, state_id, observed, dir })
+    Ok(Engine { pipeline, parts, view, state_id, observed, delivery, dir })
 }
 
 /// Opens the engine that reads the history of rule `rule` anew; `None` when there is nothing left to read.
@@ -140,7 +148,16 @@ pub fn open_rebuild(config: &Config, options: &Options, rule: &str) -> Result<Op
     let state_id = dir.id().to_owned();
     let observed = observed(&inputs.sources);
     let built = super::rebuild::build(inputs, rule)?;
-    Ok(built.map(|(pipeline, parts, view)| Engine { pipeline, parts, view, state_id, observed, dir }))
+    let delivery = BTreeMap::new();
+    Ok(built.map(|(pipeline, parts, view)| Engine {
+        pipeline,
+        parts,
+        view,
+        state_id,
+        observed,
+        delivery,
+        dir,
+    }))
 }
 
 fn observed(sources: &[SourceInput]) -> BTreeMap<String, Arc<Observed>> {
@@ -171,22 +188,13 @@ fn inputs(config: &Config, options: &Options) -> Result<(StateDir, Inputs), Setu
             memory_max_bytes: config.state.memory_max_bytes,
             quarantine_entries_max: config.state.quarantine_entries_max,
             transitions_bytes_max: config.state.transitions_bytes_max,
+            outbox_rows_max: WAITING_ROWS_MAX,
             sweep_keys: SLICE_KEYS,
             set_entries_max: SET_ENTRIES_MAX,
             grace_us: config.registry.grace_us(),
         },
     };
     Ok((dir, inputs))
-}
-
-/// A sink that is opened.
-pub struct SinkInput {
-    /// Its name.
-    pub name: String,
-    /// Which transitions it gets.
-    pub deliver: Deliver,
-    /// What takes them.
-    pub sink: Box<dyn Sink>,
 }
 
 /// Everything that an engine is built from.
@@ -229,7 +237,7 @@ pub fn build(inputs: Inputs, options: &Options) -> Result<(Pipeline, Parts, Shar
     let program = Arc::new(Program { set_entries_max: settings.set_entries_max, ..program });
     let ledger = Arc::new(load_ledger(&view, Scope::Live)?);
     let names: Vec<String> = sinks.iter().map(|s| s.name.clone()).collect();
-    let audience = Audience::of(sinks.iter().map(|s| s.deliver), settings.transitions_bytes_max > 0);
+    let audience = Audience::of(sinks.iter().map(SinkInput::deliver), settings.transitions_bytes_max > 0);
     let book = Book::open(&view, Scope::Live, positions, &names)?;
     if let Some(missing) = book.missing_sink(&view, &options.drop_sinks)? {
         return Err(SetupError::SinkMissing(missing));
@@ -239,15 +247,16 @@ pub fn build(inputs: Inputs, options: &Options) -> Result<(Pipeline, Parts, Shar
 
     let shared = SharedView::new(view.clone());
     let mut parts: Parts = Vec::new();
-    for (number, SinkInput { name, deliver, sink }) in sinks.into_iter().enumerate() {
-        let cursor = book.cursors.get(&name).copied().unwrap_or_default();
-        let deliverer =
-            Deliverer::open((number, &name), (sink, deliver), (&state.0, state.1), (cursor, view.commit()))?;
+    let owner = Owner { state_id: state.0, epoch: state.1 };
+    let mut runs = Vec::new();
+    for (number, sink) in sinks.into_iter().enumerate() {
+        let (run, deliverer) = serve(number, sink, &owner, (&book, view.commit()))?;
+        runs.push(run);
         parts.push((Address::Sink(number), Box::new(deliverer)));
     }
     let workers = settings.workers;
     let mut pipeline = Pipeline::new(program.clone(), settings, ledger.clone(), view, book);
-    (pipeline.drift, pipeline.audience) = (drift, audience);
+    (pipeline.drift, pipeline.audience, pipeline.sinks) = (drift, audience, runs);
     let incomplete = sources.iter().filter(|source| !source.complete);
     pipeline.incomplete = incomplete.map(|source| source.name.clone()).collect();
     pipeline.next_lane()?;
@@ -420,28 +429,28 @@ fn load_ids(view: &View, scope: Scope, end: &[u8], ids: &mut Vec<Id>) -> Result<
     if damaged { Err(SetupError::Damaged("a ledger row")) } else { Ok(()) }
 }
 
-/// The configured sinks; no two of them have one file.
-fn open_sinks(config: &Config) -> Result<Vec<SinkInput>, SetupError> {
-    let mut sinks = Vec::new();
-    let mut files: Vec<(&str, PathBuf)> = Vec::new();
-    for (name, sink) in &config.sinks {
-        let file = || sink.path().and_then(|path| config.resolve(path).canonicalize().ok());
-        if let Some((other, path)) = files.iter().find(|(_, path)| file().as_ref() == Some(path)) {
-            let (sink, other) = (name.clone(), (*other).to_owned());
-            return Err(SinkError::SameFile { sink, other, path: path.clone() }.into());
+/// A sink, as the coordinator and its own thread see it.
+fn serve(
+    number: usize,
+    input: SinkInput,
+    owner: &Owner,
+    (book, last): (&Book, u64),
+) -> Result<(SinkRun, Deliverer), Failure> {
+    let SinkInput { name, opened, when_full, progress } = input;
+    let cursor = book.cursors.get(&name).copied().unwrap_or_default();
+    let stored = book.known_sinks.get(&name).cloned();
+    let owner = owner.clone();
+    let delivery: Box<dyn Delivery> = match opened {
+        Opened::Events { sink, deliver } => {
+            Box::new(Events::new(&name, (sink, deliver), owner, (cursor, last), stored.unwrap_or_default()))
         }
-        let opened = open_sink(config, name, sink)?;
-        files.extend(file().map(|path| (name.as_str(), path)));
-        sinks.push(SinkInput { name: name.clone(), deliver: sink.deliver(), sink: opened });
-    }
-    Ok(sinks)
-}
-
-fn open_sink(config: &Config, name: &str, sink: &SinkConfig) -> Result<Box<dyn Sink>, SetupError> {
-    Ok(match sink {
-        SinkConfig::Ndjson { path, .. } => Box::new(Ndjson::open(name, config.resolve(path))?),
-        SinkConfig::Stdout { .. } => Box::new(TableSink::new(name)),
-    })
+        Opened::State(sink) => {
+            Box::new(States::new(sink, owner, (cursor, last), stored.unwrap_or_default(), progress.clone()))
+        }
+    };
+    let known = delivery.known();
+    let deliverer = Deliverer::open(number, delivery, progress.clone())?;
+    Ok((SinkRun::new(name, cursor, Served { when_full, progress }, known), deliverer))
 }
 
 /// The program of the attached rules.

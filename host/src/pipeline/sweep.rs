@@ -144,7 +144,8 @@ impl Sweep {
         pairs.map(of).collect()
     }
 
-    fn all_done(&self) -> bool {
+    /// Every shard has had its last slice.
+    pub(super) fn all_done(&self) -> bool {
         self.done.iter().all(|done| *done)
     }
 
@@ -319,7 +320,7 @@ impl Pipeline {
     pub(super) fn wants_slice(&self) -> bool {
         let first = self.slice_work();
         let tells = |w: &Work| matches!(w.sweep.stage, Stage::Announce | Stage::Renew | Stage::Tell);
-        let full = first.is_some_and(tells) && self.book.outbox.is_full();
+        let full = first.is_some_and(tells) && self.book.outbox.is_full(self.settings.outbox_rows_max);
         first.is_some() && !full && self.stopping.is_none() && self.commands.is_empty()
     }
 

@@ -4,7 +4,7 @@
 //! with an fsync.
 
 use super::message::{Message, Summary, parse_id};
-use super::{Sink, SinkError};
+use super::{Owner, Sink, SinkError};
 use crate::failpoint;
 use crate::label::outbox::Place;
 use std::fs::{File, OpenOptions};
@@ -66,7 +66,8 @@ impl Ndjson {
 }
 
 impl Sink for Ndjson {
-    fn resume(&mut self, state_id: &str) -> Result<Option<Place>, SinkError> {
+    fn resume(&mut self, owner: &Owner) -> Result<Option<Place>, SinkError> {
+        let state_id = owner.state_id.as_str();
         let (line, torn, torn_at) = self.tail().map_err(|error| self.io(error))?;
         // Nothing is cut before it is known to be ours.
         let begin = format!("{{\"id\":\"{state_id}-");
@@ -124,6 +125,10 @@ impl Ndjson {
 mod tests {
     use super::*;
 
+    fn owner(state_id: &str) -> Owner {
+        Owner { state_id: state_id.to_owned(), epoch: 1 }
+    }
+
     fn message(index: u32) -> Message<'static> {
         Message {
             id: format!("abc-1-5-{index}"),
@@ -148,14 +153,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("labels.ndjson");
         let mut sink = Ndjson::open("out", path.clone()).unwrap();
-        assert_eq!(sink.resume("abc").unwrap(), None);
+        assert_eq!(sink.resume(&owner("abc")).unwrap(), None);
         sink.deliver(&mut [message(0), message(1)].into_iter()).unwrap();
         drop(sink);
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, [&whole[..], b"{\"id\":\"abc-1-5"].concat()).unwrap();
 
         let mut sink = Ndjson::open("out", path.clone()).unwrap();
-        assert_eq!(sink.resume("abc").unwrap(), Some(Place { commit: 5, index: 1 }));
+        assert_eq!(sink.resume(&owner("abc")).unwrap(), Some(Place { commit: 5, index: 1 }));
         sink.deliver(&mut [message(2)].into_iter()).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let ids: Vec<_> = text
@@ -171,16 +176,19 @@ mod tests {
         let path = folder.path().join("labels.ndjson");
         Ndjson::open("out", path.clone()).unwrap().deliver(&mut std::iter::once(message(0))).unwrap();
         assert!(matches!(
-            Ndjson::open("out", path.clone()).unwrap().resume("xyz"),
+            Ndjson::open("out", path.clone()).unwrap().resume(&owner("xyz")),
             Err(SinkError::Foreign { .. })
         ));
         for foreign in [&b"hello\n"[..], b"hello", b"{\"a\":1,\n\"b\":2}"] {
             std::fs::write(&path, foreign).unwrap();
-            let refused = Ndjson::open("out", path.clone()).unwrap().resume("abc");
+            let refused = Ndjson::open("out", path.clone()).unwrap().resume(&owner("abc"));
             assert!(matches!(refused, Err(SinkError::NotOurs { .. })));
             assert_eq!(std::fs::read(&path).unwrap(), foreign, "a file that is not ours stays as it is");
         }
         std::fs::write(&path, b"hello\n").unwrap();
-        assert!(matches!(Ndjson::open("out", path).unwrap().resume("abc"), Err(SinkError::NotOurs { .. })));
+        assert!(matches!(
+            Ndjson::open("out", path).unwrap().resume(&owner("abc")),
+            Err(SinkError::NotOurs { .. })
+        ));
     }
 }

@@ -1,7 +1,7 @@
 //! A table for people on standard output: one line a transition. What scrolled by is not sent again.
 
 use super::message::{Message, Summary};
-use super::{Sink, SinkError};
+use super::{Owner, Sink, SinkError};
 use crate::label::outbox::Place;
 use std::io::Write;
 
@@ -34,7 +34,7 @@ fn line(message: &Message<'_>) -> String {
 }
 
 impl Sink for Table {
-    fn resume(&mut self, _: &str) -> Result<Option<Place>, SinkError> {
+    fn resume(&mut self, _: &Owner) -> Result<Option<Place>, SinkError> {
         Ok(None)
     }
 

@@ -8,6 +8,7 @@
 //! only its size and first `FINGERPRINT_BYTES` bytes are compared: what was rewritten behind those while no host ran
 //! cannot be seen.
 
+use super::pool::Pool;
 use super::{Block, Partition, Position, Source, SourceError, Unit};
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -30,8 +31,7 @@ pub struct Files {
     boundary: fn(&[u8]) -> Option<usize>,
     /// A last line without an end is a message.
     until_end: bool,
-    /// Buffers of blocks given out: those that nobody holds any more are filled again.
-    pool: Vec<Arc<Vec<u8>>>,
+    pool: Pool<Vec<u8>>,
 }
 
 /// A file that is read.
@@ -91,16 +91,6 @@ impl Open {
     }
 }
 
-/// Most buffers that are kept for another use: two cycles of 64 MiB in blocks of 1 MiB.
-const POOL_MAX: usize = 128;
-
-/// A buffer that nobody holds, else a new one.
-fn take_buffer(pool: &mut Vec<Arc<Vec<u8>>>) -> Vec<u8> {
-    let free = pool.iter().position(|buffer| Arc::strong_count(buffer) == 1);
-    let buffer = free.map(|n| pool.swap_remove(n));
-    buffer.and_then(|buffer| Arc::try_unwrap(buffer).ok()).unwrap_or_default()
-}
-
 impl Files {
     /// A reader of the files in `partitions` that are of source `source_name`.
     ///
@@ -124,17 +114,8 @@ impl Files {
                 None
             });
         }
-        let (source_name, pool) = (source_name.to_owned(), Vec::new());
-        Ok(Self { source_name, files, boundary, until_end, pool })
-    }
-
-    /// The bytes of a block, kept to be filled again.
-    fn shared(&mut self, bytes: Vec<u8>) -> Arc<Vec<u8>> {
-        let bytes = Arc::new(bytes);
-        if self.pool.len() < POOL_MAX {
-            self.pool.push(bytes.clone());
-        }
-        bytes
+        let source_name = source_name.to_owned();
+        Ok(Self { source_name, files, boundary, until_end, pool: Pool::default() })
     }
 
     fn too_large(&self, path: &Path, position: Position) -> SourceError {
@@ -155,7 +136,7 @@ impl Source for Files {
         let path = open.path.clone();
         let wrap = |error| io(&self.source_name, &path, error);
         let mut wanted = bytes_max;
-        let mut bytes = take_buffer(&mut self.pool);
+        let mut bytes = self.pool.take();
         loop {
             // No more room than there is to read: most looks at a file that is followed find nothing.
             let size = open.file.metadata().map_err(wrap)?.len();
@@ -198,7 +179,13 @@ impl Source for Files {
             if at_end {
                 open.note(offset + whole as u64).map_err(wrap)?;
             }
-            return Ok(Block { partition, start: offset, bytes: self.shared(bytes), index: None, at_end });
+            return Ok(Block {
+                partition,
+                start: offset,
+                bytes: self.pool.share(bytes),
+                index: None,
+                at_end,
+            });
         }
     }
 
@@ -208,7 +195,7 @@ impl Source for Files {
         offset: Position,
         (bytes_max, until): (usize, Position),
     ) -> Result<Block, SourceError> {
-        let mut bytes = take_buffer(&mut self.pool);
+        let mut bytes = self.pool.take();
         let Some(Some(open)) = self.files.get(partition) else {
             return Ok(Block { partition, start: offset, bytes: Arc::default(), index: None, at_end: true });
         };
@@ -244,7 +231,7 @@ impl Source for Files {
             return Ok(Block {
                 partition,
                 start: offset,
-                bytes: self.shared(bytes),
+                bytes: self.pool.share(bytes),
                 index: None,
                 at_end: whole == left,
             });

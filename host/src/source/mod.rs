@@ -6,6 +6,7 @@ pub mod files;
 pub mod kafka;
 mod kafka_error;
 pub mod observed;
+mod pool;
 
 pub use block::{Block, Index};
 pub use kafka_error::KafkaError;

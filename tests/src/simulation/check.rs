@@ -7,7 +7,7 @@ use retag_host::config::Deliver;
 use retag_host::label::outbox::Place;
 use retag_host::registry::revision::{AuditEntry, audit_key};
 use retag_host::registry::{Generation, META_KEY, Registry, STATUS_INDEX, TOLD_INDEX};
-use retag_host::state::{Record, SHARDS, Slot, Table, View, digest_of};
+use retag_host::state::{Record, SHARDS, Slot, Table, View, digest_of, split_entity_key};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -51,6 +51,9 @@ impl Outcome {
 
 /// Labels by key, with the names of their values.
 pub type Labels = BTreeMap<u64, BTreeMap<String, Option<String>>>;
+
+/// Labels with the names of their values, by entity and key as text.
+pub type LabelSets = BTreeMap<(String, String), BTreeMap<String, Option<String>>>;
 
 /// The registry in a view.
 ///
@@ -139,6 +142,33 @@ pub(super) fn labels_of(view: &View, generation: &Generation) -> Labels {
         }
     }
     labels
+}
+
+/// Label sets of all keys that have labels, by entity and key, as a view has them; of all live rules.
+///
+/// # Panics
+/// When the view does not read.
+#[must_use]
+pub fn label_sets(registry: &Registry, view: &View) -> LabelSets {
+    let mut sets = LabelSets::new();
+    for shard in 0..SHARDS {
+        for (key, record) in view.scan(shard, None, usize::MAX).expect("a view that reads") {
+            let (number, bytes) = split_entity_key(&key).expect("a key of an entity");
+            let entity = &registry.entities[usize::from(number)];
+            for space in registry.live.values() {
+                let generation = registry.generation(*space).expect("a live generation");
+                for (n, label) in (0u16..).zip(&generation.labels) {
+                    let mark = record.mark(Slot { space: *space, index: n });
+                    if mark != 0 {
+                        let value = generation.value_name(n, mark).map(str::to_owned);
+                        let place = (entity.name.clone(), entity.key.text(bytes));
+                        sets.entry(place).or_default().insert(label.name.clone(), value);
+                    }
+                }
+            }
+        }
+    }
+    sets
 }
 
 fn named(labels: &crate::model::Labels) -> Labels {

@@ -5,15 +5,17 @@
 //! than threads can do.
 
 mod check;
+mod holder;
 mod scheduler;
 mod script;
 mod source;
 mod world;
 
 pub use check::{
-    Labels, MapSides, Outcome, assert_digests, assert_exact, assert_generations, assert_kept, assert_labels,
-    assert_summaries, delivered_labels, labels_in, registry,
+    LabelSets, Labels, MapSides, Outcome, assert_digests, assert_exact, assert_generations, assert_kept,
+    assert_labels, assert_summaries, delivered_labels, label_sets, labels_in, registry,
 };
+pub use holder::Holder;
 pub use scheduler::{Random, Schedule};
 pub use script::{RENAMED, Script, push};
 pub use world::{Fate, Rules, World, small_shop};

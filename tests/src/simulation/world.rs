@@ -1,22 +1,25 @@
 //! What outlives a crash: the store, the logs, what sinks have taken, the time. And how one run of the engine ends.
 
+use super::check::registry;
+use super::holder::Holder;
 use super::scheduler::{Random, Schedule};
 use super::source::Texts;
 use crate::shop::{Config, Generator};
 use retag_host::aggregate::SET_ENTRIES_MAX;
-use retag_host::config::{Deliver, OnRefusal};
+use retag_host::config::{Deliver, OnRefusal, WhenFull};
 use retag_host::decode::Format;
 use retag_host::label::outbox::Place;
 use retag_host::pipeline::coordinator::Settings;
 use retag_host::pipeline::failure::Failure;
 use retag_host::pipeline::program::Code;
 use retag_host::pipeline::rules::{Loaded, load};
-use retag_host::pipeline::setup::{Inputs, Options, SetupError, SinkInput, build, stored_positions};
+use retag_host::pipeline::setup::{Inputs, Options, SetupError, build, stored_positions};
 use retag_host::pipeline::sources::SourceInput;
 use retag_host::registry::command::Command;
 use retag_host::rule::{RuleEngine, RuleFile};
 use retag_host::sink::message::{Message, Summary, parse_id};
-use retag_host::sink::{Sink, SinkError};
+use retag_host::sink::opened::{Opened, SinkInput};
+use retag_host::sink::{Owner, Sink, SinkError};
 use retag_host::state::{Limits, MemStore, StateWriter, Store, View};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -88,6 +91,10 @@ pub struct World {
     pub logs: Vec<Arc<Vec<u8>>>,
     /// What the sink has, in order: (place, whole message).
     pub delivered: Arc<Mutex<Vec<(Place, serde_json::Value)>>>,
+    /// What becomes of the event sink when too much waits for it, and how many deliveries fail before one succeeds.
+    pub when_full: (WhenFull, u32),
+    /// What the state sink has.
+    pub held: Holder,
     /// Engine time in µs.
     pub now: i64,
     /// Number of workers; may differ from run to run.
@@ -150,6 +157,8 @@ impl World {
             store: MemStore::new(),
             logs: logs.into_iter().map(Arc::new).collect(),
             delivered: Arc::default(),
+            when_full: (WhenFull::Hold, 0),
+            held: Holder::default(),
             now: 1_772_323_200_000_000,
             workers: 2,
             block_bytes: 2000,
@@ -256,7 +265,8 @@ impl World {
             observed: None,
             reader: Box::new(texts),
         };
-        let sink = Memory { delivered: self.delivered.clone(), forgetful: self.forgetful };
+        let (when_full, away) = self.when_full;
+        let sink = Memory { delivered: self.delivered.clone(), forgetful: self.forgetful, away };
         Ok(Inputs {
             state: ("sim".into(), 1),
             writer,
@@ -264,7 +274,10 @@ impl World {
             positions,
             rules: rules.0.clone(),
             sources: vec![source],
-            sinks: vec![SinkInput { name: "out".into(), deliver: self.deliver, sink: Box::new(sink) }],
+            sinks: vec![
+                self.sink("held", Opened::State(Box::new(self.held.again())), WhenFull::Refill),
+                self.sink("out", Opened::Events { sink: Box::new(sink), deliver: self.deliver }, when_full),
+            ],
             settings: Settings {
                 workers: self.workers,
                 cycle_bytes_max: self.cycle_bytes_max,
@@ -273,11 +286,16 @@ impl World {
                 memory_max_bytes: 1 << 30,
                 quarantine_entries_max: 100,
                 transitions_bytes_max: 4 << 10,
+                outbox_rows_max: 12,
                 sweep_keys: 1,
                 set_entries_max: self.set_entries_max,
                 grace_us: self.grace_us,
             },
         })
+    }
+
+    fn sink(&self, name: &str, opened: Opened, when_full: WhenFull) -> SinkInput {
+        SinkInput { name: name.into(), opened, when_full, progress: Arc::default() }
     }
 
     /// Reads the history of `rule` anew, killed after `steps`; true when it is attached.
@@ -337,7 +355,11 @@ impl World {
             let outcome = schedule.step(random);
             self.now = schedule.now;
             match outcome {
-                Some(Ok(())) => return Fate::Ended,
+                Some(Ok(())) => {
+                    let view = self.view();
+                    self.held.assert_holds(&registry(&view), &view);
+                    return Fate::Ended;
+                }
                 Some(Err(failure)) => {
                     self.store.crash();
                     return Fate::Failed(failure);
@@ -355,10 +377,12 @@ impl World {
 struct Memory {
     delivered: Arc<Mutex<Vec<(Place, serde_json::Value)>>>,
     forgetful: bool,
+    /// So many deliveries fail.
+    away: u32,
 }
 
 impl Sink for Memory {
-    fn resume(&mut self, _: &str) -> Result<Option<Place>, SinkError> {
+    fn resume(&mut self, _: &Owner) -> Result<Option<Place>, SinkError> {
         if self.forgetful {
             return Ok(None);
         }
@@ -366,6 +390,11 @@ impl Sink for Memory {
     }
 
     fn deliver<'m>(&mut self, messages: &mut dyn Iterator<Item = Message<'m>>) -> Result<(), SinkError> {
+        if let Some(left) = self.away.checked_sub(1) {
+            self.away = left;
+            let (sink, target) = ("out".into(), "the memory".into());
+            return Err(SinkError::Away { sink, target, reason: "away".into() });
+        }
         let mut delivered = self.delivered.lock().expect("no panic");
         for message in messages {
             let (_, place) = parse_id(&message.id).expect("an id");

@@ -41,6 +41,7 @@ pub(crate) fn produce(bootstrap: &str, topic: &str, compression: &str, messages:
     }
     let mut config = settings(bootstrap);
     config.set("acks", "all").set("compression.type", compression).set("linger.ms", "5");
+    config.set("partitioner", "murmur2_random"); // for partition -1, as Java clients have it
     let producer: BaseProducer = config.create().unwrap();
     for message in messages {
         let mut record = BaseRecord::<str, str>::to(topic).partition(message.partition);

@@ -14,13 +14,18 @@ use std::sync::{Arc, OnceLock};
 
 /// A folder whose host reads `topics` of the broker; `more` stands in its section of the configuration.
 pub(crate) fn folder(kafka: &Kafka, topics: &[&str], more: &str) -> Folder {
-    static READY: OnceLock<()> = OnceLock::new();
-    READY.get_or_init(with_kafka);
+    ready();
     let folder = Folder::new();
     folder.configure("type = \"files\"", "type = \"kafka\"");
     let topics = format!("bootstrap_servers = \"{}\"\ntopics = {topics:?}\n{more}", kafka.bootstrap());
     folder.configure("paths = [\"o.p0.json\", \"o.p1.json\"]", &topics);
     folder
+}
+
+/// The binary has Kafka.
+pub(crate) fn ready() {
+    static READY: OnceLock<()> = OnceLock::new();
+    READY.get_or_init(with_kafka);
 }
 
 /// A binary that was built for itself lacks Kafka; then it is built again.

@@ -252,14 +252,16 @@ impl Session {
             }
             if interrupt.is_seen() {
                 let OperationAnswer { rule, revision, .. } = operation;
-                bail!(
+                eprintln!(
                     "interrupted: the host goes on with operation {id}; `retag rule show {rule}@{revision}` says how far it is, \
                      `retag rule cancel {rule}@{revision}` gives up what is being prepared"
-                )
+                );
+                break;
             }
             std::thread::sleep(LOOK_EVERY);
         }
-        bail!("operation {id} does not end")
+        drop(interrupt); // ends the program
+        bail!("operation {id} goes on without this command")
     }
 }
 

@@ -1,7 +1,7 @@
 //! A client of the brokers: the settings that make the source right, those of the configuration, and what librdkafka says
 //! beside messages.
 
-use crate::config::{KafkaConfig, Reference, Setting, is_secret};
+use crate::config::{KafkaConfig, is_secret, librdkafka_values};
 use crate::source::KafkaError;
 use crate::source::observed::Observed;
 use rdkafka::ClientConfig;
@@ -54,34 +54,15 @@ pub(super) fn settings(
     let ahead_kbytes = AHEAD_BYTES_MAX / partitions.max(1) / 1024;
     let ahead_kbytes = ahead_kbytes.clamp(AHEAD_KBYTES.0, AHEAD_KBYTES.1);
     client.set("queued.max.messages.kbytes", ahead_kbytes.to_string());
-    for (key, setting) in &config.librdkafka {
-        client.set(key, value(source_name, key, setting, folder)?);
+    let own = librdkafka_values(&config.librdkafka, folder);
+    for (key, value) in own.map_err(|why| KafkaError::Setting { source_name: source_name.to_owned(), why })? {
+        client.set(key, value);
     }
     client.set("bootstrap.servers", &config.bootstrap_servers);
     for (key, value) in OWN {
         client.set(key, value);
     }
     Ok(client)
-}
-
-fn value(source_name: &str, key: &str, setting: &Setting, folder: &Path) -> Result<String, KafkaError> {
-    let missing = |why: String| {
-        let why = format!("librdkafka.\"{key}\": {why}");
-        Err(KafkaError::Setting { source_name: source_name.to_owned(), why })
-    };
-    match setting {
-        Setting::Flag(flag) => Ok(flag.to_string()),
-        Setting::Number(number) => Ok(number.to_string()),
-        Setting::Text(text) => Ok(text.clone()),
-        Setting::Reference(Reference::Env(name)) => match std::env::var(name) {
-            Ok(value) => Ok(value),
-            Err(_) => missing(format!("there is no environment variable {name} with text in it; set it")),
-        },
-        Setting::Reference(Reference::File(path)) => match std::fs::read_to_string(folder.join(path)) {
-            Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
-            Err(error) => missing(format!("{}: {error}", path.display())),
-        },
-    }
 }
 
 /// A client with these settings; what it says of brokers goes to `observed`.
@@ -92,17 +73,21 @@ pub(super) fn connect(
 ) -> Result<Client, KafkaError> {
     let told =
         Told { observed: observed.clone(), servers: settings.get("bootstrap.servers").map(str::to_owned) };
-    settings.create_with_context(told).map_err(|error| {
-        let why = match error {
-            Said::ClientConfig(_, _, key, _) if is_secret(&key) => {
-                format!("librdkafka.\"{key}\": its value is refused")
-            }
-            Said::ClientConfig(_, said, key, _) => format!("librdkafka.\"{key}\": {said}"),
-            Said::ClientCreation(said) => format!("librdkafka: {said}"),
-            error => format!("librdkafka: {error}"),
-        };
-        KafkaError::Setting { source_name: source_name.to_owned(), why }
-    })
+    let connected = settings.create_with_context(told);
+    connected
+        .map_err(|error| KafkaError::Setting { source_name: source_name.to_owned(), why: why_not(error) })
+}
+
+/// Why there is no client with such settings, without secrets.
+pub(crate) fn why_not(error: Said) -> String {
+    match error {
+        Said::ClientConfig(_, _, key, _) if is_secret(&key) => {
+            format!("librdkafka.\"{key}\": its value is refused")
+        }
+        Said::ClientConfig(_, said, key, _) => format!("librdkafka.\"{key}\": {said}"),
+        Said::ClientCreation(said) => format!("librdkafka: {said}"),
+        error => format!("librdkafka: {error}"),
+    }
 }
 
 /// What librdkafka says beside messages.
@@ -140,7 +125,7 @@ impl ClientContext for Told {
 impl ConsumerContext for Told {}
 
 /// No broker can be talked to.
-fn is_away(code: RDKafkaErrorCode) -> bool {
+pub(crate) fn is_away(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,
         RDKafkaErrorCode::AllBrokersDown
@@ -152,7 +137,7 @@ fn is_away(code: RDKafkaErrorCode) -> bool {
 }
 
 /// It passes by itself: librdkafka tries again.
-pub(super) fn passes(code: RDKafkaErrorCode) -> bool {
+pub(crate) fn passes(code: RDKafkaErrorCode) -> bool {
     is_away(code)
         || matches!(
             code,

@@ -1,12 +1,12 @@
 //! Which partitions a source has and where new ones are read from; what must not be read is refused by name before anything is.
 
-use super::client::{Client, connect, settings};
+use super::client::{Client, connect, settings, why_not};
 use super::native::topic_ids;
 use super::{Observed, Unit};
 use crate::clock;
 use crate::config::{KafkaConfig, Start};
 use crate::source::{KafkaError, Partition, Position};
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResourceResult, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode;
@@ -191,22 +191,14 @@ impl Lookup<'_> {
 
     /// Refuses topics whose log loses changes by compaction. Who may not ask for a topic's settings is not told of it.
     fn check_cleanup(&self, topics: &[String]) -> Result<(), KafkaError> {
-        let admin: AdminClient<DefaultClientContext> =
-            self.settings.create().map_err(|error| self.unreachable(error.to_string()))?;
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
-        let runtime = runtime.map_err(|error| self.unreachable(error.to_string()))?;
-        let wanted: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
-        let options = AdminOptions::new().request_timeout(Some(ANSWER));
-        let described = runtime.block_on(admin.describe_configs(&wanted, &options));
-        for (topic, resource) in topics.iter().zip(described.unwrap_or_default()) {
-            let Ok(resource) = resource else { continue };
-            let policy = resource.get("cleanup.policy").and_then(|entry| entry.value.clone());
-            if let Some(policy) = policy.filter(|policy| policy.contains("compact")) {
-                let (source_name, topic) = (self.source_name.to_owned(), topic.clone());
-                return Err(KafkaError::TopicCompacted { source_name, topic, policy });
+        let policies =
+            cleanup_policies(&self.settings, topics, ANSWER).map_err(|why| self.unreachable(why))?;
+        match policies.into_iter().find(|(_, policy)| policy.contains("compact")) {
+            None => Ok(()),
+            Some((topic, policy)) => {
+                Err(KafkaError::TopicCompacted { source_name: self.source_name.to_owned(), topic, policy })
             }
         }
-        Ok(())
     }
 
     /// Whether a partition of the state is still there, and of the topic that was read.
@@ -299,4 +291,21 @@ impl Lookup<'_> {
             _ => None,
         })
     }
+}
+
+/// `cleanup.policy` of topics, of those whose settings may be asked for and are told within `answer`.
+pub(crate) fn cleanup_policies(
+    settings: &ClientConfig,
+    topics: &[String],
+    answer: Duration,
+) -> Result<BTreeMap<String, String>, String> {
+    let admin: AdminClient<DefaultClientContext> = settings.create().map_err(why_not)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
+    let wanted: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+    let options = AdminOptions::new().request_timeout(Some(answer));
+    let described = runtime.block_on(admin.describe_configs(&wanted, &options)).unwrap_or_default();
+    let policy = |(topic, resource): (&String, ConfigResourceResult)| {
+        Some((topic.clone(), resource.ok()?.get("cleanup.policy")?.value.clone()?))
+    };
+    Ok(topics.iter().zip(described).filter_map(policy).collect())
 }

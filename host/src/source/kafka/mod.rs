@@ -15,13 +15,17 @@ mod native;
 pub use discover::{Found, discover};
 pub use lease::Lease;
 
+pub(crate) use client::{is_away, why_not};
+pub(crate) use discover::cleanup_policies;
+pub(crate) use native::{metadata, topic_ids};
+
 use super::observed::Observed;
+use super::pool::Pool;
 use super::{Block, Index, KafkaError, Partition, Position, Source, SourceError, Unit};
 use crate::clock;
 use crate::config::KafkaConfig;
 use client::connect;
 use feed::{Feed, Filled, Wanted};
-use native::topic_ids;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::{ClientConfig, TopicPartitionList};
 use std::collections::BTreeMap;
@@ -29,8 +33,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Most buffers that are kept for another use, and the largest of them.
-const POOL_MAX: usize = 128;
+/// The largest buffer that is kept for another use.
 const POOLED_BYTES_MAX: usize = 4 << 20;
 /// How often offsets are committed at most.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
@@ -58,8 +61,8 @@ pub struct Kafka {
     /// What is read again, and when it was asked last.
     again: Option<(Feed, Instant)>,
     observed: Arc<Observed>,
-    pool: Vec<Arc<Vec<u8>>>,
-    indexes: Vec<Arc<Index>>,
+    pool: Pool<Vec<u8>>,
+    indexes: Pool<Index>,
     counted: Instant,
     asked: Instant,
     /// Positions that are safe, those of them that were committed last, and when.
@@ -125,8 +128,8 @@ impl Kafka {
             stream,
             again: None,
             observed,
-            pool: Vec::new(),
-            indexes: Vec::new(),
+            pool: Pool::default(),
+            indexes: Pool::default(),
             counted: now,
             asked: now,
             safe: BTreeMap::new(),
@@ -203,7 +206,7 @@ impl Kafka {
     }
 
     fn block(&mut self, wanted: &Wanted, again: bool) -> Result<Block, SourceError> {
-        let (mut bytes, mut index) = (take_buffer(&mut self.pool), take_buffer(&mut self.indexes));
+        let (mut bytes, mut index) = (self.pool.take(), self.indexes.take());
         let feed = match &mut self.again {
             Some((feed, asked)) if again => {
                 *asked = clock::moment();
@@ -216,8 +219,8 @@ impl Kafka {
             self.note(wanted.partition, index.end(), filled);
         }
         let is_usual = bytes.capacity() <= POOLED_BYTES_MAX;
-        let bytes = if is_usual { keep(&mut self.pool, bytes) } else { Arc::new(bytes) };
-        let index = keep(&mut self.indexes, index);
+        let bytes = if is_usual { self.pool.share(bytes) } else { Arc::new(bytes) };
+        let index = self.indexes.share(index);
         let Wanted { partition, start, .. } = *wanted;
         Ok(Block { partition, start, bytes, index: Some(index), at_end: filled.at_end })
     }
@@ -279,20 +282,4 @@ impl Source for Kafka {
         self.safe.extend(positions.iter().copied());
         self.commit();
     }
-}
-
-/// A buffer that nobody holds, else a new one.
-fn take_buffer<T: Default>(pool: &mut Vec<Arc<T>>) -> T {
-    let free = pool.iter().position(|buffer| Arc::strong_count(buffer) == 1);
-    let buffer = free.map(|n| pool.swap_remove(n));
-    buffer.and_then(|buffer| Arc::try_unwrap(buffer).ok()).unwrap_or_default()
-}
-
-/// The buffer of a block, kept to be filled again.
-fn keep<T>(pool: &mut Vec<Arc<T>>, buffer: T) -> Arc<T> {
-    let buffer = Arc::new(buffer);
-    if pool.len() < POOL_MAX {
-        pool.push(buffer.clone());
-    }
-    buffer
 }

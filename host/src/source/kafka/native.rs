@@ -8,7 +8,7 @@ use super::client::Client;
 use crate::source::Position;
 use rdkafka::TopicPartitionList;
 use rdkafka::bindings as rd;
-use rdkafka::consumer::Consumer as _;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{IsError as _, RDKafkaErrorCode};
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
@@ -143,7 +143,7 @@ pub(super) fn seen_ends(client: &Client, topic: &CStr, partition: i32) -> Option
 }
 
 /// What was committed beside the offsets of a list.
-pub(super) fn metadata(list: &TopicPartitionList) -> Vec<String> {
+pub(crate) fn metadata(list: &TopicPartitionList) -> Vec<String> {
     // SAFETY: the list is valid while it is borrowed, and says how many elements it has.
     let elements = unsafe {
         let list = &*list.ptr();
@@ -163,7 +163,11 @@ pub(super) fn metadata(list: &TopicPartitionList) -> Vec<String> {
 }
 
 /// The ids of topics, as far as the broker tells them: a topic that is removed and made again has another one.
-pub(super) fn topic_ids(client: &Client, topics: &[String], timeout: Duration) -> BTreeMap<String, String> {
+pub(crate) fn topic_ids<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    topics: &[String],
+    timeout: Duration,
+) -> BTreeMap<String, String> {
     let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     let names: Vec<CString> = topics.iter().filter_map(|topic| CString::new(topic.as_str()).ok()).collect();
     let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();

@@ -1,0 +1,158 @@
+//! Sinks: how far each is, what it is doing, and what may be asked of those that hold label sets.
+
+use super::error::{ApiError, listed};
+use super::reader::Reader;
+use super::request::JsonBody;
+use super::role::{Access, Role};
+use super::route::Route;
+use super::routes::{Answer, Api, Named, Shared, answer};
+use super::write::{Why, Write};
+use crate::label::outbox::Place;
+use crate::pipeline::deliver::{KnownSinks, SINKS};
+use crate::pipeline::rows::{CURSORS, Cursors};
+use crate::sink::progress::{Asked, Shown};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+const VIEWER: Access = Access::Role(Role::Viewer);
+const OPERATOR: Access = Access::Role(Role::Operator);
+const SINK: (u16, &str) = (404, "unknown-sink");
+
+/// A sink.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Sink {
+    /// Its name.
+    pub sink: String,
+    /// Its type; null where it is not configured.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// The first commit that it has not got whole, and the first index in it; null before its first delivery.
+    pub next: Option<Place>,
+    /// It is configured.
+    pub configured: bool,
+    /// Messages that it never got, because too much waited for it (`when_full = "drop-oldest"`).
+    pub dropped: u64,
+    /// What it is doing; null where no host runs.
+    pub now: Option<Shown>,
+}
+
+/// The sinks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Sinks {
+    /// Commit of the answer.
+    pub commit: u64,
+    /// Sinks, by name.
+    pub sinks: Vec<Sink>,
+}
+
+/// All of them.
+pub(super) fn routes() -> Vec<Route> {
+    const REFUSALS: &[(u16, &str)] = &[SINK, (409, "no-state-sink"), (409, "no-host")];
+    const RESYNC_REFUSALS: &[(u16, &str)] =
+        &[SINK, (404, "unknown-label"), (409, "no-state-sink"), (409, "no-host"), (503, "rebuilding")];
+    vec![
+        Route::get("/v1/sinks", VIEWER, list)
+            .named("listSinks", "Sinks: how far each is, what it is doing and waits for.")
+            .json::<Sinks>(200),
+        Route::get("/v1/sinks/{sink}", VIEWER, show)
+            .named("getSink", "One sink.")
+            .json::<Sink>(200)
+            .refuses(&[SINK]),
+        Route::post("/v1/sinks/{sink}/resync", OPERATOR, resync)
+            .named(
+                "resyncSink",
+                "Brings everything to a sink that holds label sets, or all keys with one label, and takes away what should \
+                 not be there, beside what changes meanwhile.",
+            )
+            .takes::<ResyncBody>()
+            .query::<Why>()
+            .reads_headers(&["Idempotency-Key"])
+            .json::<Sink>(202)
+            .refuses(RESYNC_REFUSALS),
+        Route::post("/v1/sinks/{sink}/verify", OPERATOR, verify)
+            .named("verifySink", "Compares what a sink holds with the state; `now.verified` is what it found.")
+            .query::<Why>()
+            .reads_headers(&["Idempotency-Key"])
+            .json::<Sink>(202)
+            .refuses(REFUSALS),
+    ]
+}
+
+/// The sinks that are configured or known to the state.
+///
+/// # Errors
+/// Facts that do not read.
+pub(super) fn all(reader: &Reader) -> Result<Vec<Sink>, ApiError> {
+    let cursors: Cursors = reader.fact(CURSORS, "the row of sink cursors")?.unwrap_or_default();
+    let known: KnownSinks = reader.fact(SINKS, "the row of sinks")?.unwrap_or_default();
+    let configured = &reader.about.sinks;
+    let sink = |name: &String| Sink {
+        sink: name.clone(),
+        kind: configured.get(name).cloned(),
+        next: cursors.get(name).copied(),
+        configured: configured.contains_key(name),
+        dropped: known.get(name).map_or(0, |known| known.dropped),
+        now: reader.about.delivery.get(name).map(|progress| progress.shown()),
+    };
+    let new = configured.keys().filter(|name| !cursors.contains_key(*name));
+    let mut sinks: Vec<Sink> = cursors.keys().chain(new).map(sink).collect();
+    sinks.sort_by(|a, b| a.sink.cmp(&b.sink));
+    Ok(sinks)
+}
+
+fn one(reader: &Reader, name: &str) -> Result<Sink, ApiError> {
+    let all = all(reader)?;
+    let known = listed(all.iter().map(|sink| sink.sink.as_str()));
+    let found = all.into_iter().find(|sink| sink.sink == name);
+    found.ok_or_else(|| ApiError::UnknownSink { name: name.to_owned(), known })
+}
+
+async fn list(State(api): Shared) -> Answer {
+    answer(&api, |reader| Ok(Sinks { commit: reader.commit(), sinks: all(reader)? })).await
+}
+
+async fn show(State(api): Shared, path: Named<String>) -> Answer {
+    let Path(name) = path?;
+    answer(&api, move |reader| one(reader, &name)).await
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ResyncBody {
+    /// Only keys that carry this label, here or there; none = everything.
+    #[serde(default)]
+    label: Option<String>,
+}
+
+async fn resync(
+    wish: Result<Write, ApiError>,
+    path: Named<String>,
+    body: Result<JsonBody<ResyncBody>, ApiError>,
+) -> Answer {
+    let (wish, Path(name), JsonBody(body, sent)) = (wish?, path?, body?);
+    wish.once(&sent, |api, _| async move {
+        if let Some(label) = &body.label {
+            api.reader()?.label(label)?;
+        }
+        ask(&api, &name, body.label.map_or(Asked::Resync, Asked::Repair))
+    })
+    .await
+}
+
+async fn verify(wish: Result<Write, ApiError>, path: Named<String>) -> Answer {
+    let (wish, Path(name)) = (wish?, path?);
+    wish.once(&[], |api, _| async move { ask(&api, &name, Asked::Verify) }).await
+}
+
+fn ask(api: &Api, name: &str, what: Asked) -> Answer {
+    let reader = api.reader()?;
+    let sink = one(&reader, name)?;
+    let progress = reader.about.delivery.get(name).ok_or(ApiError::NoHost)?;
+    if sink.now.as_ref().is_none_or(|now| now.whole.is_none()) {
+        return Err(ApiError::NoStateSink { name: name.to_owned() });
+    }
+    progress.ask(what);
+    super::release_routes::with_status(StatusCode::ACCEPTED, &sink)
+}

@@ -1,0 +1,125 @@
+//! From the configuration to sinks.
+
+use super::ndjson::Ndjson;
+use super::progress::Progress;
+use super::redis::Redis;
+use super::table::Table;
+use super::{Sink, SinkError, StateSink};
+use crate::config::{Config, Deliver, SinkConfig, WhenFull};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What takes messages, or holds label sets.
+pub enum Opened {
+    /// It is told of what changes.
+    Events {
+        /// The sink.
+        sink: Box<dyn Sink>,
+        /// Which transitions it gets.
+        deliver: Deliver,
+    },
+    /// It holds the label sets of keys.
+    State(Box<dyn StateSink>),
+}
+
+/// A sink that is opened.
+pub struct SinkInput {
+    /// Its name.
+    pub name: String,
+    /// The sink.
+    pub opened: Opened,
+    /// What becomes of it when it is too far behind.
+    pub when_full: WhenFull,
+    /// What it is doing, and what people ask of it.
+    pub progress: Arc<Progress>,
+}
+
+impl SinkInput {
+    /// Which transitions it gets.
+    #[must_use]
+    pub const fn deliver(&self) -> Deliver {
+        match &self.opened {
+            Opened::Events { deliver, .. } => *deliver,
+            Opened::State(_) => Deliver::All,
+        }
+    }
+}
+
+/// The configured sinks; no two of them have one file.
+///
+/// # Errors
+/// A sink that cannot be opened as it is configured.
+pub fn open_sinks(config: &Config) -> Result<Vec<SinkInput>, SinkError> {
+    let mut sinks = Vec::new();
+    let mut files: Vec<(&str, PathBuf)> = Vec::new();
+    for (name, sink) in &config.sinks {
+        let file = || sink.path().and_then(|path| config.resolve(path).canonicalize().ok());
+        if let Some((other, path)) = files.iter().find(|(_, path)| file().as_ref() == Some(path)) {
+            let (sink, other) = (name.clone(), (*other).to_owned());
+            return Err(SinkError::SameFile { sink, other, path: path.clone() });
+        }
+        if let Some(other) = same_topic(config, name, sink) {
+            return Err(SinkError::SameTopic { sink: name.clone(), other: other.clone() });
+        }
+        let opened = open(config, name, sink)?;
+        files.extend(file().map(|path| (name.as_str(), path)));
+        sinks.push(SinkInput {
+            name: name.clone(),
+            opened,
+            when_full: sink.when_full(),
+            progress: Arc::default(),
+        });
+    }
+    Ok(sinks)
+}
+
+/// Whether this binary knows such a sink.
+///
+/// # Errors
+/// It was built without.
+pub fn is_built(name: &str, sink: &SinkConfig) -> Result<(), SinkError> {
+    let lacks = cfg!(not(feature = "kafka")) && matches!(sink, SinkConfig::Kafka(_));
+    if lacks { Err(not_built(name)) } else { Ok(()) }
+}
+
+fn not_built(name: &str) -> SinkError {
+    SinkError::Refused {
+        sink: name.to_owned(),
+        code: "kafka-not-built",
+        message: "this binary was built without Kafka; build it with `cargo build --release -p retag-host --features kafka`, \
+                  or take a release"
+            .into(),
+    }
+}
+
+/// A sink before this one that writes to the same topic.
+fn same_topic<'a>(config: &'a Config, name: &str, sink: &SinkConfig) -> Option<&'a String> {
+    let topic = |sink: &SinkConfig| match sink {
+        SinkConfig::Kafka(kafka) => Some((kafka.bootstrap_servers.clone(), kafka.topic.clone())),
+        _ => None,
+    };
+    let of_sink = topic(sink)?;
+    let before = config.sinks.iter().take_while(|(other, _)| *other != name);
+    before.into_iter().find(|(_, other)| topic(other).as_ref() == Some(&of_sink)).map(|(other, _)| other)
+}
+
+fn open(config: &Config, name: &str, sink: &SinkConfig) -> Result<Opened, SinkError> {
+    let events = |taking: Box<dyn Sink>| Opened::Events { sink: taking, deliver: sink.deliver() };
+    Ok(match sink {
+        SinkConfig::Ndjson { path, .. } => events(Box::new(Ndjson::open(name, config.resolve(path))?)),
+        SinkConfig::Stdout { .. } => events(Box::new(Table::new(name))),
+        SinkConfig::Redis(redis) => {
+            let folder = &config.folder;
+            let urls = redis.urls(folder).map_err(|message| SinkError::Refused {
+                sink: name.to_owned(),
+                code: "redis-url",
+                message,
+            })?;
+            Opened::State(Box::new(Redis::new(name, redis, urls)?))
+        }
+        #[cfg(feature = "kafka")]
+        SinkConfig::Kafka(kafka) => super::kafka::open(name, kafka, &config.folder)?,
+        #[cfg(not(feature = "kafka"))]
+        SinkConfig::Kafka(_) => return Err(not_built(name)),
+    })
+}

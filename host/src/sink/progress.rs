@@ -1,0 +1,150 @@
+//! What a sink is doing, for people, and what people ask of it. The deliverer writes and obeys; answers read.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What a sink is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Doing {
+    /// It gets what changes.
+    #[default]
+    Delivering,
+    /// It is filled with everything, or with what it lost, and gets what changes meanwhile.
+    Resyncing,
+    /// What it holds is compared.
+    Verifying,
+}
+
+/// What a comparison found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Verified {
+    /// Commit at which it ended.
+    pub commit: u64,
+    /// Keys with labels that were compared.
+    pub compared: u64,
+    /// Keys that the sink does not have.
+    pub missing: u64,
+    /// Keys whose labels are others there.
+    pub differing: u64,
+    /// Keys that have labels there and none here.
+    pub extra: u64,
+    /// Up to 20 keys that are not right, as `ENTITY/KEY`.
+    pub samples: Vec<String>,
+}
+
+impl Verified {
+    /// Most keys that are named.
+    const SAMPLES_MAX: usize = 20;
+
+    /// Names a key that is not right.
+    pub(crate) fn name(&mut self, entity: &str, key: &str) {
+        if self.samples.len() < Self::SAMPLES_MAX {
+            self.samples.push(format!("{entity}/{key}"));
+        }
+    }
+
+    /// Nothing is wrong.
+    #[must_use]
+    pub const fn is_right(&self) -> bool {
+        self.missing == 0 && self.differing == 0 && self.extra == 0
+    }
+}
+
+/// What is asked of a sink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Bring everything again, and take away what should not be there.
+    Resync,
+    /// Make the keys right that carry this label, here or there.
+    Repair(String),
+    /// Compare.
+    Verify,
+}
+
+/// What a sink is doing, as it is shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Shown {
+    /// What it is doing.
+    pub doing: Doing,
+    /// What it waits for; null where it does not wait.
+    pub waits_for: Option<String>,
+    /// It holds everything; null for sinks that are told of changes only.
+    pub whole: Option<bool>,
+    /// Keys that the resync or comparison under way has gone over, else the last one.
+    pub keys: u64,
+    /// Resyncs that ended since the host started.
+    pub resyncs: u64,
+    /// Comparisons that ended since the host started.
+    pub comparisons: u64,
+    /// What the last comparison since the start of the host found.
+    pub verified: Option<Verified>,
+}
+
+/// Shared between a sink's thread and those who read.
+#[derive(Debug, Default)]
+pub struct Progress {
+    shown: Mutex<Shown>,
+    asked: Mutex<Option<Asked>>,
+}
+
+impl Progress {
+    fn seen(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Option<Asked>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it is doing now.
+    #[must_use]
+    pub fn shown(&self) -> Shown {
+        self.seen().clone()
+    }
+
+    /// Changes what is shown.
+    pub(crate) fn show(&self, change: impl FnOnce(&mut Shown)) {
+        change(&mut self.seen());
+    }
+
+    /// Asks something of the sink; what was asked before and has not begun is forgotten.
+    pub fn ask(&self, what: Asked) {
+        *self.asked() = Some(what);
+    }
+
+    /// Something is asked and has not begun.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        self.asked().is_some()
+    }
+
+    /// What is asked, once; while something else is under way only what takes its place.
+    pub(crate) fn take(&self, is_busy: bool) -> Option<Asked> {
+        self.asked().take_if(|asked| !is_busy || *asked == Asked::Resync)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_is_taken_once_and_samples_are_few() {
+        let progress = Progress::default();
+        assert!(!progress.is_asked() && progress.take(false).is_none());
+        progress.ask(Asked::Verify);
+        progress.ask(Asked::Resync);
+        assert!(progress.is_asked());
+        assert_eq!((progress.take(true), progress.take(false)), (Some(Asked::Resync), None));
+        progress.ask(Asked::Verify);
+        assert_eq!((progress.take(true), progress.take(false)), (None, Some(Asked::Verify)));
+        let mut verified = Verified::default();
+        (0..100).for_each(|n| verified.name("user", &n.to_string()));
+        assert_eq!(verified.samples.len(), 20);
+        assert!(verified.is_right());
+        verified.extra = 1;
+        assert!(!verified.is_right());
+    }
+}

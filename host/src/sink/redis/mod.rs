@@ -1,0 +1,330 @@
+//! Redis as a state sink: the labels of a key in one round trip, who carries a label, and nothing ever turned back.
+//!
+//! A record carries the version that it holds as of; a script stores it unless a newer one is there, and changes the sets of
+//! members with it. A bucket that is gone (`FLUSHALL`) or behind what it had (a failover that lost writes) is noticed at the next
+//! write to it and filled again.
+
+mod connection;
+mod layout;
+mod listing;
+mod script;
+
+use super::label_set::{LabelSet, Stored};
+use super::{Owner, SinkError, StateSink};
+use crate::config::RedisConfig;
+use connection::{Connection, Target};
+use layout::{Facts, Layout, stored};
+use listing::Listing;
+use script::{GET, MARK, PUT};
+use std::collections::BTreeMap;
+
+/// Number of buckets where none is configured.
+pub const BUCKETS: u16 = 256;
+/// Most keys in one run of a script: Redis serves nobody else meanwhile.
+const KEYS_PER_RUN: usize = 500;
+
+/// The sink.
+pub struct Redis {
+    target: Target,
+    layout: Layout,
+    connection: Option<Connection>,
+    owner: Owner,
+    /// By bucket: the last commit that it has for sure; none = it is not whole.
+    held: Vec<Option<u64>>,
+    /// Buckets that the fill under way brings: what they get counts before they are whole.
+    filling: Vec<bool>,
+    listing: Listing,
+}
+
+impl Redis {
+    /// A sink that is not connected yet.
+    ///
+    /// # Errors
+    /// A URL that is none.
+    pub fn new(sink: &str, config: &RedisConfig, urls: Vec<String>) -> Result<Self, SinkError> {
+        let mut shown = Vec::new();
+        for url in &urls {
+            let read: Result<redis::ConnectionInfo, _> =
+                redis::IntoConnectionInfo::into_connection_info(url.as_str());
+            // The text may hold a password: it is not shown.
+            let read = read.map_err(|_| SinkError::Refused {
+                sink: sink.to_owned(),
+                code: "redis-url",
+                message: "`url` is no address of Redis; write it as redis://HOST:PORT, with a user and password as \
+                          redis://USER:PASSWORD@HOST:PORT (a secret: { env = \"NAME\" })"
+                    .into(),
+            })?;
+            shown.push(read.addr().to_string());
+        }
+        let target = Target { sink: sink.to_owned(), urls, cluster: config.cluster, shown: shown.join(", ") };
+        let buckets = usize::from(config.buckets);
+        Ok(Self {
+            target,
+            layout: Layout { prefix: config.prefix.clone(), buckets: config.buckets },
+            connection: None,
+            owner: Owner { state_id: String::new(), epoch: 0 },
+            held: vec![None; buckets],
+            filling: vec![false; buckets],
+            listing: Listing::default(),
+        })
+    }
+
+    fn connection(&mut self) -> Result<&mut Connection, SinkError> {
+        let target = &self.target;
+        self.connection.as_mut().ok_or_else(|| target.away("not connected"))
+    }
+
+    /// What a script says of its bucket: true = done, false = the bucket is lost.
+    fn is_done(&self, (word, found): &(String, String)) -> Result<bool, SinkError> {
+        match word.as_str() {
+            "ok" => Ok(true),
+            "lost" => Ok(false),
+            "foreign" => Err(self.foreign(found)),
+            _ => Err(self.newer(found)),
+        }
+    }
+
+    fn foreign(&self, found: &str) -> SinkError {
+        let (shown, prefix) = (&self.target.shown, &self.layout.prefix);
+        self.target.refused(
+            "redis-foreign",
+            format!(
+                "Redis at {shown} holds labels of another state ({found}, this one is {}) under the prefix {prefix}; set \
+                 another `prefix`, or delete the keys that begin with {{{prefix}:",
+                self.owner.state_id
+            ),
+        )
+    }
+
+    fn newer(&self, found: &str) -> SinkError {
+        self.target.refused(
+            "sink-newer",
+            format!(
+                "Redis at {} holds labels of epoch {found} of this state, which is in epoch {}: it was restored elsewhere; run \
+                 that copy, or set another `prefix`",
+                self.target.shown, self.owner.epoch
+            ),
+        )
+    }
+
+    /// What a bucket says of itself, as far as it stops the sink.
+    fn check(&self, facts: &Facts, last: u64) -> Result<(), SinkError> {
+        let Some(state) = &facts.state else { return Ok(()) };
+        if *state != self.owner.state_id {
+            return Err(self.foreign(state));
+        }
+        let epoch = facts.epoch.unwrap_or(0);
+        if epoch > self.owner.epoch {
+            return Err(self.newer(&epoch.to_string()));
+        }
+        if epoch == self.owner.epoch && facts.commit > last {
+            return Err(self.target.refused(
+                "sink-ahead",
+                format!(
+                    "Redis at {} holds commit {}, and the state's last one is {last}: an older copy of the state was put back; \
+                     put the newer one back, or set another `prefix`",
+                    self.target.shown, facts.commit
+                ),
+            ));
+        }
+        if facts.buckets.is_some_and(|buckets| buckets != self.layout.buckets) {
+            return Err(self.target.refused(
+                "redis-buckets",
+                format!(
+                    "Redis at {} has {} buckets under the prefix {}, and `buckets` is {}; set it as it was, or another `prefix`",
+                    self.target.shown,
+                    facts.buckets.unwrap_or(0),
+                    self.layout.prefix,
+                    self.layout.buckets
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Marks buckets, all at once.
+    fn mark(&mut self, buckets: &[u16], whole: bool) -> Result<(), SinkError> {
+        let (owner, layout) = (self.owner.clone(), self.layout.clone());
+        let command = |bucket: &u16| {
+            let mut command = MARK.on(&[&layout.facts(*bucket)]);
+            command.arg(&owner.state_id).arg(owner.epoch).arg(layout.buckets).arg(u8::from(whole));
+            command
+        };
+        let commands: Vec<_> = buckets.iter().map(command).collect();
+        let answers = self.connection()?.run(&commands)?;
+        for (bucket, answer) in buckets.iter().zip(&answers) {
+            let done = self.is_done(answer)?;
+            let bucket = usize::from(*bucket);
+            if let (Some(filling), Some(held)) = (self.filling.get_mut(bucket), self.held.get_mut(bucket)) {
+                if whole {
+                    *filling = false;
+                    *held = held.filter(|_| done);
+                } else {
+                    (*filling, *held) = (true, Some(0));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks all buckets what they hold.
+    fn survey(&mut self, memory: Option<&serde_json::Value>, last: u64) -> Result<(), SinkError> {
+        let command = |bucket| {
+            let mut command = redis::cmd("HMGET");
+            command.arg(self.layout.facts(bucket)).arg(&Facts::FIELDS);
+            command
+        };
+        let commands: Vec<_> = (0..self.layout.buckets).map(command).collect();
+        let found: Vec<Vec<Option<String>>> = self.connection()?.run(&commands)?;
+        let remembered = |bucket: usize| memory?.get("held")?.get(bucket)?.as_u64();
+        let mut held = Vec::new();
+        for (bucket, fields) in found.iter().enumerate() {
+            let facts = Facts::read(fields);
+            self.check(&facts, last)?;
+            let filling = self.filling.get_mut(bucket);
+            let is_filling = filling.as_ref().is_some_and(|filling| **filling);
+            let is_kept = facts.whole || is_filling;
+            let is_there = facts.state.is_some() && facts.epoch == Some(self.owner.epoch) && is_kept;
+            // What this process saw counts more than what the last one did.
+            let seen = self.held.get(bucket).copied().flatten().max(remembered(bucket)).unwrap_or(0);
+            let found = Some(facts.commit).filter(|commit| is_there && *commit >= seen);
+            if let Some(filling) = filling {
+                *filling &= found.is_some();
+            }
+            held.push(found);
+        }
+        self.held = held;
+        Ok(())
+    }
+
+    fn buckets(&self, which: impl Fn(usize) -> bool) -> Vec<u16> {
+        (0..self.layout.buckets).filter(|bucket| which(usize::from(*bucket))).collect()
+    }
+
+    /// One run of the script for up to [`KEYS_PER_RUN`] sets of an entity and bucket.
+    fn put_command(&self, (bucket, entity): (u16, &str), sets: &[&LabelSet<'_>], repair: bool) -> redis::Cmd {
+        let (layout, owner) = (&self.layout, &self.owner);
+        let commit = sets.iter().map(|set| set.version.commit).max().unwrap_or(0);
+        let held = self.held.get(usize::from(bucket)).copied().flatten().unwrap_or(0);
+        let mut command = PUT.on(&[&layout.facts(bucket), &layout.records(bucket, entity)]);
+        command.arg(&owner.state_id).arg(owner.epoch).arg(held).arg(commit).arg(u8::from(repair));
+        command.arg(layout.members(bucket, entity)).arg(entity);
+        for set in sets {
+            command.arg(&set.key).arg(set.record());
+        }
+        command
+    }
+}
+
+impl StateSink for Redis {
+    fn resume(
+        &mut self,
+        owner: &Owner,
+        memory: Option<&serde_json::Value>,
+        last: u64,
+    ) -> Result<(), SinkError> {
+        self.owner = owner.clone();
+        self.connection = None;
+        self.connection = Some(Connection::open(&self.target)?);
+        self.survey(memory, last)
+    }
+
+    fn is_whole(&self) -> bool {
+        self.held.iter().all(Option::is_some) && !self.filling.iter().any(|filling| *filling)
+    }
+
+    fn lacks(&self, _: &str, key: &str) -> bool {
+        let bucket = usize::from(self.layout.bucket(key));
+        self.filling.get(bucket).is_none_or(|filling| *filling)
+    }
+
+    fn begin_fill(&mut self, everything: bool) -> Result<(), SinkError> {
+        let buckets = self.buckets(|bucket| everything || self.held.get(bucket).copied().flatten().is_none());
+        self.mark(&buckets, false)
+    }
+
+    fn put(&mut self, sets: &[LabelSet<'_>], repair: bool) -> Result<(), SinkError> {
+        let mut of_buckets: BTreeMap<(u16, &str), Vec<&LabelSet<'_>>> = BTreeMap::new();
+        for set in sets {
+            let bucket = self.layout.bucket(&set.key);
+            // What a lost bucket lacks comes with its fill.
+            if self.held.get(usize::from(bucket)).copied().flatten().is_some() {
+                of_buckets.entry((bucket, set.entity)).or_default().push(set);
+            }
+        }
+        let mut runs = Vec::new();
+        let mut commands = Vec::new();
+        for (place, sets) in &of_buckets {
+            for sets in sets.chunks(KEYS_PER_RUN) {
+                runs.push((place.0, sets.iter().map(|set| set.version.commit).max().unwrap_or(0)));
+                commands.push(self.put_command(*place, sets, repair));
+            }
+        }
+        let answers: Vec<(String, String)> = self.connection()?.run(&commands)?;
+        for ((bucket, commit), answer) in runs.into_iter().zip(&answers) {
+            let done = self.is_done(answer)?;
+            let bucket = usize::from(bucket);
+            if let (Some(held), Some(filling)) = (self.held.get_mut(bucket), self.filling.get_mut(bucket)) {
+                *held = held.map(|held| held.max(commit)).filter(|_| done);
+                *filling &= done;
+            }
+        }
+        Ok(())
+    }
+
+    fn end_fill(&mut self) -> Result<(), SinkError> {
+        let buckets = self.buckets(|bucket| self.filling.get(bucket).is_some_and(|filling| *filling));
+        self.mark(&buckets, true)
+    }
+
+    fn look(&mut self, last: u64) -> Result<(), SinkError> {
+        self.survey(None, last)
+    }
+
+    fn get(&mut self, keys: &[(&str, &str)]) -> Result<Vec<Option<Stored>>, SinkError> {
+        let mut of_buckets: BTreeMap<(u16, &str), Vec<usize>> = BTreeMap::new();
+        for (n, (entity, key)) in keys.iter().enumerate() {
+            of_buckets.entry((self.layout.bucket(key), entity)).or_default().push(n);
+        }
+        let command = |((bucket, entity), numbers): (&(u16, &str), &Vec<usize>)| {
+            let mut command = GET.on(&[&self.layout.records(*bucket, entity)]);
+            command.arg(self.layout.members(*bucket, entity));
+            for (_, key) in numbers.iter().filter_map(|n| keys.get(*n)) {
+                command.arg(*key);
+            }
+            command
+        };
+        let commands: Vec<_> = of_buckets.iter().map(command).collect();
+        let answers: Vec<Vec<(Option<Vec<u8>>, bool)>> = self.connection()?.run(&commands)?;
+        let mut found = vec![None; keys.len()];
+        for (numbers, answers) in of_buckets.values().zip(answers) {
+            for (n, (record, agrees)) in numbers.iter().zip(answers) {
+                if let (Some(place), Some((entity, key)), Some(record)) =
+                    (found.get_mut(*n), keys.get(*n), record)
+                {
+                    let mut stored = stored(entity, key, &record);
+                    // A set of members that does not have the key is as wrong as a record without the label.
+                    if !agrees {
+                        stored.labels.clear();
+                    }
+                    *place = Some(stored);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn list(&mut self, first: bool, mends: bool) -> Result<Option<Vec<Stored>>, SinkError> {
+        if first {
+            self.listing = Listing::default();
+        }
+        let target = &self.target;
+        let connection = self.connection.as_mut().ok_or_else(|| target.away("not connected"))?;
+        self.listing.next(connection, &self.layout, mends)
+    }
+
+    fn memory(&self) -> serde_json::Value {
+        let held = self.held.iter().zip(&self.filling).map(|(held, filling)| held.filter(|_| !filling));
+        serde_json::json!({ "held": held.collect::<Vec<_>>() })
+    }
+}
