@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What a sink is doing.
@@ -82,11 +83,47 @@ pub struct Shown {
     pub verified: Option<Verified>,
 }
 
+/// What is asked and has not begun.
+#[derive(Debug, Default)]
+struct Asking {
+    resync: bool,
+    labels: BTreeSet<String>,
+    verify: bool,
+}
+
+impl Asking {
+    /// Most labels; where more are to be repaired everything is brought.
+    const LABELS_MAX: usize = 16;
+
+    fn add(&mut self, what: Asked) {
+        match what {
+            Asked::Resync => self.resync = true,
+            Asked::Verify => self.verify = true,
+            Asked::Repair(label) => _ = self.labels.insert(label),
+        }
+        self.resync |= self.labels.len() > Self::LABELS_MAX;
+        if self.resync {
+            self.labels.clear(); // everything is more
+        }
+    }
+
+    fn take(&mut self, is_busy: bool) -> Option<Asked> {
+        if std::mem::take(&mut self.resync) {
+            return Some(Asked::Resync);
+        }
+        if is_busy {
+            return None;
+        }
+        let repair = self.labels.pop_first().map(Asked::Repair);
+        repair.or_else(|| std::mem::take(&mut self.verify).then_some(Asked::Verify))
+    }
+}
+
 /// Shared between a sink's thread and those who read.
 #[derive(Debug, Default)]
 pub struct Progress {
     shown: Mutex<Shown>,
-    asked: Mutex<Option<Asked>>,
+    asked: Mutex<Asking>,
 }
 
 impl Progress {
@@ -94,7 +131,7 @@ impl Progress {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn asked(&self) -> MutexGuard<'_, Option<Asked>> {
+    fn asked(&self) -> MutexGuard<'_, Asking> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -109,20 +146,21 @@ impl Progress {
         change(&mut self.seen());
     }
 
-    /// Asks something of the sink; what was asked before and has not begun is forgotten.
+    /// Asks something of the sink: what mends comes before what compares.
     pub fn ask(&self, what: Asked) {
-        *self.asked() = Some(what);
+        self.asked().add(what);
     }
 
     /// Something is asked and has not begun.
     #[must_use]
     pub fn is_asked(&self) -> bool {
-        self.asked().is_some()
+        let asked = self.asked();
+        asked.resync || asked.verify || !asked.labels.is_empty()
     }
 
     /// What is asked, once; while something else is under way only what takes its place.
     pub(crate) fn take(&self, is_busy: bool) -> Option<Asked> {
-        self.asked().take_if(|asked| !is_busy || *asked == Asked::Resync)
+        self.asked().take(is_busy)
     }
 }
 
@@ -137,9 +175,14 @@ mod tests {
         progress.ask(Asked::Verify);
         progress.ask(Asked::Resync);
         assert!(progress.is_asked());
-        assert_eq!((progress.take(true), progress.take(false)), (Some(Asked::Resync), None));
-        progress.ask(Asked::Verify);
+        assert_eq!((progress.take(true), progress.take(true)), (Some(Asked::Resync), None));
         assert_eq!((progress.take(true), progress.take(false)), (None, Some(Asked::Verify)));
+        for label in ["b", "a"] {
+            progress.ask(Asked::Repair(label.to_owned()));
+        }
+        assert_eq!(progress.take(false), Some(Asked::Repair("a".to_owned())));
+        (0..=16).for_each(|n| progress.ask(Asked::Repair(n.to_string())));
+        assert_eq!((progress.take(false), progress.take(false)), (Some(Asked::Resync), None));
         let mut verified = Verified::default();
         (0..100).for_each(|n| verified.name("user", &n.to_string()));
         assert_eq!(verified.samples.len(), 20);

@@ -19,6 +19,7 @@ use retag_host::registry::command::Command;
 use retag_host::rule::{RuleEngine, RuleFile};
 use retag_host::sink::message::{Message, Summary, parse_id};
 use retag_host::sink::opened::{Opened, SinkInput};
+use retag_host::sink::progress::{Asked, Progress};
 use retag_host::sink::{Owner, Sink, SinkError};
 use retag_host::state::{Limits, MemStore, StateWriter, Store, View};
 use std::collections::BTreeMap;
@@ -95,6 +96,8 @@ pub struct World {
     pub when_full: (WhenFull, u32),
     /// What the state sink has.
     pub held: Holder,
+    /// What the state sink is asked, each time the engine starts: to be compared.
+    held_progress: Arc<Progress>,
     /// Engine time in µs.
     pub now: i64,
     /// Number of workers; may differ from run to run.
@@ -159,6 +162,7 @@ impl World {
             delivered: Arc::default(),
             when_full: (WhenFull::Hold, 0),
             held: Holder::default(),
+            held_progress: Arc::default(),
             now: 1_772_323_200_000_000,
             workers: 2,
             block_bytes: 2000,
@@ -242,6 +246,8 @@ impl World {
         until_end: bool,
         options: &Options,
     ) -> Result<Schedule, SetupError> {
+        self.held_progress = Arc::default();
+        self.held_progress.ask(Asked::Verify);
         let inputs = self.inputs(rules, until_end)?;
         let (pipeline, parts, _) = build(inputs, options)?;
         Ok(Schedule::new(pipeline, parts, self.now))
@@ -275,8 +281,18 @@ impl World {
             rules: rules.0.clone(),
             sources: vec![source],
             sinks: vec![
-                self.sink("held", Opened::State(Box::new(self.held.again())), WhenFull::Refill),
-                self.sink("out", Opened::Events { sink: Box::new(sink), deliver: self.deliver }, when_full),
+                SinkInput {
+                    name: "held".into(),
+                    opened: Opened::State(Box::new(self.held.again())),
+                    when_full: WhenFull::Refill,
+                    progress: self.held_progress.clone(),
+                },
+                SinkInput {
+                    name: "out".into(),
+                    opened: Opened::Events { sink: Box::new(sink), deliver: self.deliver },
+                    when_full,
+                    progress: Arc::default(),
+                },
             ],
             settings: Settings {
                 workers: self.workers,
@@ -292,10 +308,6 @@ impl World {
                 grace_us: self.grace_us,
             },
         })
-    }
-
-    fn sink(&self, name: &str, opened: Opened, when_full: WhenFull) -> SinkInput {
-        SinkInput { name: name.into(), opened, when_full, progress: Arc::default() }
     }
 
     /// Reads the history of `rule` anew, killed after `steps`; true when it is attached.
@@ -358,6 +370,8 @@ impl World {
                 Some(Ok(())) => {
                     let view = self.view();
                     self.held.assert_holds(&registry(&view), &view);
+                    // What is asked is done, whatever came between.
+                    assert!(self.held_progress.shown().comparisons > 0, "asked for, and not compared");
                     return Fate::Ended;
                 }
                 Some(Err(failure)) => {

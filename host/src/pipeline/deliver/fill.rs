@@ -4,7 +4,7 @@
 
 use super::states::Sets;
 use crate::pipeline::failure::Failure;
-use crate::sink::progress::{Doing, Verified};
+use crate::sink::progress::{Asked, Doing, Verified};
 use crate::sink::{LabelSet, StateSink, Stored, Version};
 use crate::state::{SHARDS, split_entity_key};
 
@@ -52,6 +52,15 @@ impl Fill {
 
     pub(super) fn is_resync(&self) -> bool {
         matches!(self.purpose, Purpose::Resync { .. })
+    }
+
+    /// What is to be asked again where a resync takes its place.
+    pub(super) fn asked(&self) -> Option<Asked> {
+        match &self.purpose {
+            Purpose::Resync { .. } => None,
+            Purpose::Repair { label } => Some(Asked::Repair(label.clone())),
+            Purpose::Verify => Some(Asked::Verify),
+        }
     }
 
     fn mends(&self) -> bool {

@@ -68,23 +68,34 @@ impl States {
 
     /// Begins what is asked, or what the sink needs.
     fn begin(&mut self, view: &View) -> Result<(), Failure> {
-        let asked = self.progress.take(self.fill.is_some());
-        let everything = asked == Some(Asked::Resync) || !self.known.whole;
         let is_filling = self.fill.as_ref().is_some_and(Fill::is_resync);
-        if everything || (!self.sink.is_whole() && !is_filling) {
-            if !is_filling || asked == Some(Asked::Resync) {
-                self.sink.begin_fill(everything)?;
-                self.known.whole &= !everything;
-                self.fill = Some(Fill::new(Purpose::Resync { everything }, view.commit()));
+        let needs = !is_filling && !(self.known.whole && self.sink.is_whole());
+        let purpose = match self.progress.take(needs || self.fill.is_some()) {
+            Some(Asked::Resync) => Purpose::Resync { everything: true },
+            Some(Asked::Repair(label)) => Purpose::Repair { label },
+            Some(Asked::Verify) => Purpose::Verify,
+            None if needs => Purpose::Resync { everything: !self.known.whole },
+            None => return Ok(()),
+        };
+        if let Purpose::Resync { everything } = purpose {
+            if let Err(error) = self.sink.begin_fill(everything) {
+                if everything {
+                    self.progress.ask(Asked::Resync); // again, once it is there
+                }
+                return Err(error.into());
             }
-        } else if let Some(asked) = asked {
-            let purpose = match asked {
-                Asked::Repair(label) => Purpose::Repair { label },
-                _ => Purpose::Verify,
-            };
-            self.fill = Some(Fill::new(purpose, view.commit()));
+            self.known.whole &= !everything;
+            self.give_way();
         }
+        self.fill = Some(Fill::new(purpose, view.commit()));
         Ok(())
+    }
+
+    /// Ends what is under way; what people asked for comes again after the resync that takes its place.
+    fn give_way(&mut self) {
+        if let Some(asked) = self.fill.take().and_then(|fill| fill.asked()) {
+            self.progress.ask(asked);
+        }
     }
 
     /// Goes on with what is under way; true while it is.
@@ -142,7 +153,7 @@ impl Delivery for States {
         self.known.memory = Some(self.sink.memory());
         let whole = self.known.whole && self.sink.is_whole();
         self.progress.show(|shown| shown.whole = Some(whole));
-        Ok(more || !whole)
+        Ok(more || !whole || self.progress.is_asked())
     }
 
     fn cursor(&self) -> Place {
@@ -156,7 +167,7 @@ impl Delivery for States {
     fn skip(&mut self, _: &View, to: Place) -> Result<(), Failure> {
         self.cursor = self.cursor.max(to);
         self.known.whole = false;
-        self.fill = None;
+        self.give_way();
         Ok(())
     }
 }
