@@ -34,6 +34,8 @@ mod input;
 mod lag;
 #[path = "e2e/message.rs"]
 mod message;
+#[path = "e2e/man.rs"]
+mod man;
 #[path = "e2e/new_rule.rs"]
 mod new_rule;
 #[path = "e2e/pause.rs"]

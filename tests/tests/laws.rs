@@ -429,6 +429,30 @@ fn a_commit_with_many_transitions_is_delivered_whole() {
     assert_exact(&world, RULES);
 }
 
+/// Sinks that are away for half an hour: each is tried every two seconds and no more often, nothing grows meanwhile but what
+/// the settings allow, and everything is there soon after.
+#[test]
+fn sinks_that_are_away_for_half_an_hour_are_tried_now_and_then_and_get_everything() {
+    const TRIES: u32 = 900;
+    let minutes = |n: i64| n * 60_000_000;
+    for when_full in [WhenFull::Hold, WhenFull::DropOldest] {
+        let mut random = Random(5);
+        let mut world = World::new(&Config { seed: 5, events: 2_000, users: 60, ..Config::default() });
+        world.pace_us = 100_000;
+        world.when_full = (when_full, TRIES);
+        world.held.leave(TRIES.into());
+        let begin = world.now;
+        assert!(matches!(world.run(rules(), 10_000_000, &mut random), Fate::Ended));
+        let took = world.now - begin;
+        // 50 ms, then twice that each time up to 2 s: half an hour less a few seconds.
+        assert!(took > minutes(29), "{TRIES} tries in {} s", took / 1_000_000);
+        assert!(took < minutes(33), "{} s for {TRIES} tries", took / 1_000_000);
+        if when_full == WhenFull::Hold {
+            assert_exact(&world, RULES);
+        }
+    }
+}
+
 /// A change of parameters that was begun, killed and taken back leaves everything as it was.
 #[test]
 fn a_change_taken_back_in_the_middle_changes_nothing() {

@@ -2,10 +2,14 @@
 //! started again on the same port with its data, and leaves nothing behind. And a host that reads a real broker's topics.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests
 
+#[path = "servers/away.rs"]
+mod away;
 #[path = "servers/client.rs"]
 mod client;
 #[path = "servers/database.rs"]
 mod database;
+#[path = "servers/dist.rs"]
+mod dist;
 #[allow(dead_code)] // this binary needs only a part of it
 #[path = "e2e/harness.rs"]
 mod harness;
@@ -36,6 +40,8 @@ mod sink_replay;
 mod source;
 #[path = "servers/source_refusals.rs"]
 mod source_refusals;
+#[path = "servers/sql.rs"]
+mod sql;
 #[path = "servers/topic.rs"]
 mod topic;
 
@@ -80,7 +86,10 @@ fn main() -> ExitCode {
         sink_redis::a_resync_makes_right_what_others_have_changed: Redis;
         sink_redis::what_is_not_ours_is_refused_by_name: Redis;
         sink_replay::whatever_is_sent_again_no_value_turns_back: Redis;
-        database::sums_are_those_of_the_database: Kafka, MariaDb, Maxwell;
+        away::servers_that_are_away_cost_little_and_get_everything_soon_after: Kafka, Redis;
+        dist::the_packed_configuration_runs: Kafka, Redis;
+        database::sums_and_labels_are_those_of_the_database: Kafka, MariaDb, Maxwell, Redis;
+        database::rows_spread_by_their_keys_are_those_of_the_database: Kafka, MariaDb, Maxwell, Redis;
         maxwell::changes_of_the_database_arrive_on_the_topic: Kafka, MariaDb, Maxwell;
         kafka::a_stopped_and_a_killed_broker_come_back_with_port_and_data: Kafka;
         kafka::lines_go_through_the_brokers_own_tools: Kafka;

@@ -69,13 +69,22 @@ fn proc_number(pid: u32, file: &str, name: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
+/// CPU time of a process that runs.
+pub(crate) fn cpu_seconds_of(pid: u32) -> Option<f64> {
+    cpu_seconds(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?, 11)
+}
+
 /// CPU time of all children that have ended and been waited for.
 fn children_cpu_seconds() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The name in parentheses may hold spaces; cutime and cstime are the 14th and 15th fields behind it.
-    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    cpu_seconds(&std::fs::read_to_string("/proc/self/stat").ok()?, 13)
+}
+
+/// The sum of user and system time, which stand at `at` and behind it, counted from the name in parentheses (which may hold
+/// spaces): utime and stime from 11, cutime and cstime from 13.
+fn cpu_seconds(stat: &str, at: usize) -> Option<f64> {
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
-    Some((ticks(13)? + ticks(14)?) / TICKS_PER_SECOND)
+    Some((ticks(at)? + ticks(at + 1)?) / TICKS_PER_SECOND)
 }
 
 /// The middle one of some figures.

@@ -28,10 +28,17 @@ pub(crate) fn binary(profile: &str, name: &str) -> PathBuf {
     target_dir().join(profile).join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
 }
 
-/// `cargo ARGUMENTS`, to be run in the root.
+/// `cargo ARGUMENTS`, to be run in the root, as if it were typed there.
 pub(crate) fn cargo<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(root());
+    // What `cargo xtask` says of the xtask itself: crates whose build looks at it would be built anew, and all behind them.
+    for (name, _) in std::env::vars_os() {
+        let told = name.to_string_lossy();
+        if told.starts_with("CARGO_PKG_") || told.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 

@@ -1,15 +1,15 @@
-//! `bench swaps`, `bench reads` and `bench rules`: builds the host and the program that drives it, and runs it. What is measured and how
-//! it is judged stands in `tests/src/proof`; docs/performance.md says how to read it.
+//! `bench swaps`, `bench reads`, `bench redis` and `bench rules`: builds the host and the program that drives it, and runs it.
+//! What is measured and how it is judged stands in `tests/src/proof`; docs/performance.md says how to read it.
 
 use std::process::Command;
 
 use anyhow::{Result, bail};
 
 use crate::process::{binary, cargo, run as run_command, target_dir};
-use crate::ready;
+use crate::{ready, servers};
 
 /// Proofs, by their names.
-const NAMES: [&str; 3] = ["swaps", "reads", "rules"];
+const NAMES: [&str; 4] = ["swaps", "reads", "redis", "rules"];
 
 /// Runs a proof. `--dev` among the arguments takes the binaries of the dev profile, whose figures say nothing.
 ///
@@ -17,7 +17,7 @@ const NAMES: [&str; 3] = ["swaps", "reads", "rules"];
 /// It does not build, something differs from the model, or a bar was not held.
 pub(crate) fn run(name: &str, arguments: &[String]) -> Result<()> {
     if !NAMES.contains(&name) {
-        bail!("unknown bench `{name}`: there are {}, and the one without a name", NAMES.join(", "));
+        bail!("unknown bench `{name}`: there are kafka, {}, and the one without a name", NAMES.join(", "));
     }
     let (is_dev, rest) = without_dev(arguments);
     ready::wasm_target()?;
@@ -26,6 +26,9 @@ pub(crate) fn run(name: &str, arguments: &[String]) -> Result<()> {
         build.arg("--release");
     }
     run_command(&mut build)?;
+    if name == "redis" {
+        servers::run(&["install".to_owned(), name.to_owned()])?;
+    }
     let profile = if is_dev { "debug" } else { "release" };
     let dir = target_dir().join(format!("bench-{name}"));
     std::fs::create_dir_all(&dir)?;
@@ -55,6 +58,6 @@ mod tests {
         assert!(is_dev);
         assert_eq!(rest, ["--rate", "7"]);
         assert!(!without_dev(&arguments[..2]).0);
-        assert!(run("swap", &[]).unwrap_err().to_string().contains("swaps, reads, rules"));
+        assert!(run("swap", &[]).unwrap_err().to_string().contains("swaps, reads, redis, rules"));
     }
 }

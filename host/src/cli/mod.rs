@@ -10,6 +10,7 @@ mod dev;
 mod export;
 mod get;
 mod interrupt;
+mod man;
 mod members;
 mod place;
 mod print;
@@ -61,6 +62,8 @@ enum Command {
     Context(context::Args),
     /// Print a completion script for a shell.
     Completions(completions::Args),
+    /// Write manual pages into a folder.
+    Man(man::Args),
     /// Write, build, test and inspect rules.
     #[command(subcommand)]
     Rule(rule::Command),
@@ -103,6 +106,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Token(args) => token::run(&args),
         Command::Context(args) => context::run(&args),
         Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Rule(command) => rule::run(&command),
     };
     match done {

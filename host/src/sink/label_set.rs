@@ -58,6 +58,12 @@ impl LabelSet<'_> {
     }
 }
 
+/// Labels as a record has them.
+#[must_use]
+pub(super) fn text_of(labels: &Labels<'_>) -> String {
+    serde_json::to_string(&Shown(labels)).unwrap_or_default() // text always becomes JSON
+}
+
 /// Version and labels of a record; none where it is not one of ours.
 #[must_use]
 pub(super) fn read_record(text: &[u8]) -> Option<(Version, BTreeMap<String, Option<String>>)> {

@@ -127,6 +127,22 @@ impl Kafka {
         })
     }
 
+    /// Writes a file's lines as messages without keys, spread over the partitions, with settings of the producer such as
+    /// `("compression.type", "lz4")`.
+    ///
+    /// # Errors
+    /// The producer fails; the message holds what it wrote.
+    pub fn produce_lines(&self, topic: &str, file: &Path, own: &[(&str, &str)]) -> Result<()> {
+        let mut command = program(&self.installed, 256);
+        command.arg("org.apache.kafka.tools.ConsoleProducer").args(["--bootstrap-server", &self.bootstrap()]);
+        command.args(["--topic", topic]);
+        for (name, value) in own {
+            command.arg("--producer-property").arg(format!("{name}={value}"));
+        }
+        let input = std::fs::File::open(file).with_context(|| format!("open {}", file.display()))?;
+        process::output(command.stdin(input)).map(drop)
+    }
+
     /// Runs one of Kafka's own tools, for example `org.apache.kafka.tools.TopicCommand` with `["--list"]`; the address of
     /// the broker is added. `input` is its standard input. What it prints.
     ///

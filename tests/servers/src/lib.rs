@@ -17,7 +17,7 @@ mod wire;
 
 pub use cache::Server;
 pub use kafka::Kafka;
-pub use mariadb::MariaDb;
+pub use mariadb::{MariaDb, MariaDbClient};
 pub use maxwell::Maxwell;
 pub use process::{Process, Service};
 pub use redis::{Redis, RedisCluster};

@@ -41,6 +41,13 @@ pub struct MariaDb {
     installed: PathBuf,
 }
 
+/// Somebody who gives it statements.
+#[derive(Clone, Debug)]
+pub struct MariaDbClient {
+    port: u16,
+    installed: PathBuf,
+}
+
 /// `mariadbd` with the paths of where it was unpacked.
 pub(crate) fn program(installed: &Path) -> Command {
     let mut command = Command::new(installed.join("usr/sbin/mariadbd"));
@@ -96,6 +103,22 @@ impl MariaDb {
         self.port.number
     }
 
+    /// A client of it, for another thread.
+    #[must_use]
+    pub fn client(&self) -> MariaDbClient {
+        MariaDbClient { port: self.port.number, installed: self.installed.clone() }
+    }
+
+    /// As [`MariaDbClient::sql`].
+    ///
+    /// # Errors
+    /// As of that.
+    pub fn sql(&self, statements: &str) -> Result<String> {
+        self.client().sql(statements)
+    }
+}
+
+impl MariaDbClient {
     /// Runs statements, separated by `;`, as user `adm`. What the queries among them give: a line a row, columns separated
     /// by tabs, without names.
     ///
@@ -106,7 +129,7 @@ impl MariaDb {
         command.env("LD_LIBRARY_PATH", debs::libraries(&self.installed));
         command.args(["--no-defaults", "--protocol=tcp", "--host=127.0.0.1", "--user=adm", "--password=pw"]);
         command.args(["--batch", "--raw", "--skip-column-names", "--default-character-set=utf8mb4"]);
-        command.arg(format!("--port={}", self.port.number));
+        command.arg(format!("--port={}", self.port));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().context("start the client of mariadb")?;
         // Written beside the reading: either side may fill its pipe.

@@ -114,6 +114,11 @@ impl Process {
         self.running.as_ref().map(|running| running.child.id())
     }
 
+    /// It runs. One that has ended by itself may be started again.
+    pub fn runs(&mut self) -> bool {
+        self.check_runs().is_ok()
+    }
+
     fn spawn(&mut self) -> Result<()> {
         use std::os::unix::process::CommandExt as _;
         self.log_begin = std::fs::metadata(&self.log).map_or(0, |m| usize::try_from(m.len()).unwrap_or(0));

@@ -23,13 +23,15 @@ pub struct Host {
 
 /// What the configuration says.
 #[derive(Clone, Copy, Debug)]
-pub struct Setup {
+pub struct Setup<'a> {
     /// `[http]`, as it stands there.
     pub http: &'static str,
     /// How long what was replaced is kept.
     pub grace_s: u64,
     /// `engine.workers`; 0 = the host's default.
     pub workers: u64,
+    /// Further sections.
+    pub more: &'a str,
 }
 
 impl Host {
@@ -37,7 +39,7 @@ impl Host {
     ///
     /// # Errors
     /// It does not come up.
-    pub fn start(retag: &Path, dir: &Path, workshop: &Workshop, setup: Setup) -> Result<Self> {
+    pub fn start(retag: &Path, dir: &Path, workshop: &Workshop, setup: Setup<'_>) -> Result<Self> {
         Self::start_with(retag, dir, &[("payer".to_owned(), workshop.build(&Variant::base())?)], setup)
     }
 
@@ -45,12 +47,17 @@ impl Host {
     ///
     /// # Errors
     /// It does not come up.
-    pub fn start_with(retag: &Path, dir: &Path, rules: &[(String, Vec<u8>)], setup: Setup) -> Result<Self> {
+    pub fn start_with(
+        retag: &Path,
+        dir: &Path,
+        rules: &[(String, Vec<u8>)],
+        setup: Setup<'_>,
+    ) -> Result<Self> {
         let mut text = format!(
             "[state]\ndir = \"data\"\n\n[http]\n{}\n\n[registry]\ngrace_s = {}\n\n[sources.shop]\ntype = \"files\"\n\
              format = \"maxwell\"\npaths = [\"stream/shop.p*.json\"]\nhistory = \"complete\"\n\n\
-             [sinks.out]\ntype = \"ndjson\"\npath = \"labels.ndjson\"\n",
-            setup.http, setup.grace_s
+             [sinks.out]\ntype = \"ndjson\"\npath = \"labels.ndjson\"\n\n{}",
+            setup.http, setup.grace_s, setup.more
         );
         if setup.workers > 0 {
             text += &format!("\n[engine]\nworkers = {}\n", setup.workers);

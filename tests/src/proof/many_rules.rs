@@ -70,7 +70,8 @@ fn measure(
     let config = Config { seed: 1, events: u64::MAX, users: 1_000, ..Config::default() };
     Live::create(&dir.join("stream"), config, None)?.append(10_000)?;
     let begin = retag_host::clock::moment();
-    let mut host = Host::start_with(retag, dir, rules, Setup { http: HTTP, grace_s: 10, workers: 0 })?;
+    let mut host =
+        Host::start_with(retag, dir, rules, Setup { http: HTTP, grace_s: 10, workers: 0, more: "" })?;
     let first = begin.elapsed();
     // The first start may still read; what is measured are starts that have nothing to do.
     while host.read("/v1/status")?["sources"][0]["partitions"]

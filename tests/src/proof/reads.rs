@@ -104,7 +104,7 @@ impl Plan {
             &self.retag,
             &dir,
             &workshop,
-            Setup { http: HTTP, grace_s: 10, workers: self.workers },
+            Setup { http: HTTP, grace_s: 10, workers: self.workers, more: "" },
         )?;
         let watcher = Watcher::start(&host.socket());
         caught_up(&watcher, live.written(), &host)?;

@@ -196,7 +196,7 @@ impl<'a> Round<'a> {
         let mut live = Live::create(&dir.join("stream"), config, Some(997))?;
         live.append(users + history)?;
         let judge = Judge::new(live.paths());
-        let setup = Setup { http: HTTP, grace_s: plan.grace_s, workers: 0 };
+        let setup = Setup { http: HTTP, grace_s: plan.grace_s, workers: 0, more: "" };
         let host = Host::start(&plan.retag, &dir, workshop, setup)?;
         let watcher = Watcher::start(&host.socket());
         let variants = BTreeMap::from([(1, Variant::base())]);

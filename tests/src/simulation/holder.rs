@@ -21,6 +21,8 @@ struct Held {
     /// Commit of the last set, and whether a fill has ended; none = nothing is known.
     mark: Option<(u64, bool)>,
     calls: u64,
+    /// So many calls find nobody.
+    away: u64,
 }
 
 /// The sink. Clones share what they hold.
@@ -39,14 +41,25 @@ impl Holder {
         Self { held: self.held.clone(), ..Self::default() }
     }
 
+    /// Nobody answers the next `calls` calls.
+    ///
+    /// # Panics
+    /// When another thread panicked.
+    pub fn leave(&self, calls: u64) {
+        self.held.lock().expect("no panic").away = calls;
+    }
+
     fn call(&self, held: &mut Held) -> Result<(), SinkError> {
+        if let Some(left) = held.away.checked_sub(1) {
+            held.away = left;
+            return Err(away());
+        }
         held.calls += 1;
         if held.calls.is_multiple_of(LOSES_EVERY) {
             (held.sets, held.mark) = (Sets::new(), None);
         }
         if held.calls % BREAKS.0 >= BREAKS.0 - BREAKS.1 {
-            let sink = "held".to_owned();
-            return Err(SinkError::Away { sink, target: "the holder".into(), reason: "away".into() });
+            return Err(away());
         }
         Ok(())
     }
@@ -64,6 +77,10 @@ impl Holder {
         }
         assert_eq!(found, expect, "what the state sink holds");
     }
+}
+
+fn away() -> SinkError {
+    SinkError::Away { sink: "held".into(), target: "the holder".into(), reason: "away".into() }
 }
 
 impl StateSink for Holder {

@@ -100,6 +100,8 @@ pub struct World {
     held_progress: Arc<Progress>,
     /// Engine time in µs.
     pub now: i64,
+    /// Most µs between two steps.
+    pub pace_us: u64,
     /// Number of workers; may differ from run to run.
     pub workers: usize,
     /// Bytes of a block.
@@ -164,6 +166,7 @@ impl World {
             held: Holder::default(),
             held_progress: Arc::default(),
             now: 1_772_323_200_000_000,
+            pace_us: 1_000,
             workers: 2,
             block_bytes: 2000,
             cycle_bytes_max: 8000,
@@ -250,7 +253,9 @@ impl World {
         self.held_progress.ask(Asked::Verify);
         let inputs = self.inputs(rules, until_end)?;
         let (pipeline, parts, _) = build(inputs, options)?;
-        Ok(Schedule::new(pipeline, parts, self.now))
+        let mut schedule = Schedule::new(pipeline, parts, self.now);
+        schedule.pace_us = self.pace_us;
+        Ok(schedule)
     }
 
     fn inputs(&self, rules: &Rules, until_end: bool) -> Result<Inputs, SetupError> {

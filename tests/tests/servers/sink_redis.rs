@@ -56,7 +56,7 @@ fn expected(folder: &Folder) -> LabelSets {
 }
 
 /// What lies in Redis: records, checked against the sets of members.
-fn held(connection: &mut impl ConnectionLike) -> LabelSets {
+pub(crate) fn held(connection: &mut impl ConnectionLike) -> LabelSets {
     let mut sets = LabelSets::new();
     let mut by_records: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut by_members: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -94,7 +94,7 @@ fn query<T: redis::FromRedisValue>(connection: &mut impl ConnectionLike, words: 
     command.query(connection).unwrap()
 }
 
-fn single(server: &Redis) -> Connection {
+pub(crate) fn single(server: &Redis) -> Connection {
     redis::Client::open(server.url()).unwrap().get_connection().unwrap()
 }
 

@@ -69,7 +69,8 @@ impl States {
     /// Begins what is asked, or what the sink needs.
     fn begin(&mut self, view: &View) -> Result<(), Failure> {
         let is_filling = self.fill.as_ref().is_some_and(Fill::is_resync);
-        let needs = !is_filling && !(self.known.whole && self.sink.is_whole());
+        let is_whole = self.known.whole && self.sink.is_whole();
+        let needs = !is_filling && !is_whole;
         let purpose = match self.progress.take(needs || self.fill.is_some()) {
             Some(Asked::Resync) => Purpose::Resync { everything: true },
             Some(Asked::Repair(label)) => Purpose::Repair { label },

@@ -9,14 +9,14 @@ mod layout;
 mod listing;
 mod script;
 
-use super::label_set::{LabelSet, Stored};
+use super::label_set::{LabelSet, Stored, text_of};
 use super::{Owner, SinkError, StateSink};
 use crate::config::RedisConfig;
 use connection::{Connection, Target};
 use layout::{Facts, Layout, stored};
 use listing::Listing;
 use script::{GET, MARK, PUT};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Number of buckets where none is configured.
 pub const BUCKETS: u16 = 256;
@@ -201,16 +201,34 @@ impl Redis {
         (0..self.layout.buckets).filter(|bucket| which(usize::from(*bucket))).collect()
     }
 
-    /// One run of the script for up to [`KEYS_PER_RUN`] sets of an entity and bucket.
-    fn put_command(&self, (bucket, entity): (u16, &str), sets: &[&LabelSet<'_>], repair: bool) -> redis::Cmd {
+    /// One run of the script for up to [`KEYS_PER_RUN`] sets of an entity, bucket and commit.
+    fn put_command(
+        &self,
+        (bucket, entity, commit): (u16, &str, u64),
+        sets: &[&LabelSet<'_>],
+        repair: bool,
+    ) -> redis::Cmd {
         let (layout, owner) = (&self.layout, &self.owner);
-        let commit = sets.iter().map(|set| set.version.commit).max().unwrap_or(0);
         let held = self.held.get(usize::from(bucket)).copied().flatten().unwrap_or(0);
         let mut command = PUT.on(&[&layout.facts(bucket), &layout.records(bucket, entity)]);
         command.arg(&owner.state_id).arg(owner.epoch).arg(held).arg(commit).arg(u8::from(repair));
         command.arg(layout.members(bucket, entity)).arg(entity);
-        for set in sets {
-            command.arg(&set.key).arg(set.record());
+        // Most keys have the labels that others have too: each is sent, and read there, once.
+        let (mut different, mut numbers) = (Vec::new(), HashMap::new());
+        let mut number_of = |labels| {
+            *numbers.entry(labels).or_insert_with(|| {
+                different.push(labels);
+                different.len()
+            })
+        };
+        let of_keys: Vec<(&str, usize)> =
+            sets.iter().map(|set| (set.key.as_str(), number_of(&set.labels))).collect();
+        command.arg(different.len());
+        for labels in different {
+            command.arg(text_of(labels));
+        }
+        for (key, number) in of_keys {
+            command.arg(key).arg(number);
         }
         command
     }
@@ -244,19 +262,19 @@ impl StateSink for Redis {
     }
 
     fn put(&mut self, sets: &[LabelSet<'_>], repair: bool) -> Result<(), SinkError> {
-        let mut of_buckets: BTreeMap<(u16, &str), Vec<&LabelSet<'_>>> = BTreeMap::new();
+        let mut of_buckets: BTreeMap<(u16, &str, u64), Vec<&LabelSet<'_>>> = BTreeMap::new();
         for set in sets {
             let bucket = self.layout.bucket(&set.key);
             // What a lost bucket lacks comes with its fill.
             if self.held.get(usize::from(bucket)).copied().flatten().is_some() {
-                of_buckets.entry((bucket, set.entity)).or_default().push(set);
+                of_buckets.entry((bucket, set.entity, set.version.commit)).or_default().push(set);
             }
         }
         let mut runs = Vec::new();
         let mut commands = Vec::new();
         for (place, sets) in &of_buckets {
             for sets in sets.chunks(KEYS_PER_RUN) {
-                runs.push((place.0, sets.iter().map(|set| set.version.commit).max().unwrap_or(0)));
+                runs.push((place.0, place.2));
                 commands.push(self.put_command(*place, sets, repair));
             }
         }

@@ -1,7 +1,8 @@
--- Stores label sets of one entity and bucket, each unless a newer one is there.
+-- Stores label sets of one entity, bucket and commit, each unless a newer one is there.
 -- KEYS: facts of the bucket, records of the entity in it
 -- ARGV: state, epoch, commit that the host has seen there, commit of these sets, repair (0 or 1), begin of the names of sets
---       of members, name of the entity, then key and record, again and again
+--       of members, name of the entity, how many different labels there are, these as JSON, then key (each once) and number of
+--       its labels, again and again
 -- Returns 'ok', 'lost', 'foreign' with the state or 'newer' with the epoch that is there.
 local facts = redis.call('HMGET', KEYS[1], 'state', 'epoch', 'commit')
 local epoch, commit = tonumber(ARGV[2]), tonumber(ARGV[4])
@@ -12,51 +13,74 @@ if held > epoch then return {'newer', facts[2]} end
 local last = tonumber(facts[3]) or 0
 if held < epoch or last < tonumber(ARGV[3]) then return {'lost', ''} end
 
-local noted = {}
-local function note(name)
-  if not noted[name] then
-    noted[name] = true
-    redis.call('HSETNX', KEYS[1], name, 1)
+-- The sets of members that labels stand for, by the labels' text: few are different.
+local read = {}
+local function sets_of(text)
+  local sets = read[text]
+  if not sets then
+    sets = {}
+    local is_json, labels = pcall(cjson.decode, text)
+    if is_json and type(labels) == 'table' then
+      for label, value in pairs(labels) do
+        sets[value == true and label or label .. '=' .. tostring(value)] = true
+      end
+    end
+    read[text] = sets
   end
+  return sets
 end
-local function set_of(label, value)
-  if value == true then return label end
-  return label .. '=' .. value
-end
-local function labels_of(record)
-  local read, found = pcall(cjson.decode, record)
-  if read and type(found) == 'table' and type(found.labels) == 'table' then return found.labels end
-  return {}
+-- Keys by set, to be taken out and put in.
+local out, into = {}, {}
+local function add(groups, set, key)
+  local group = groups[set]
+  if not group then
+    group = {}
+    groups[set] = group
+  end
+  group[#group + 1] = key
 end
 
-note('records:' .. ARGV[7])
-for i = 8, #ARGV, 2 do
-  local key, record = ARGV[i], ARGV[i + 1]
-  local old = redis.call('HGET', KEYS[2], key)
-  local is_newer, was = true, {}
+local first = 9 + tonumber(ARGV[8])
+local begin = '{"v":[' .. ARGV[2] .. ',' .. ARGV[4] .. '],"labels":'
+local records = {}
+for number = 1, tonumber(ARGV[8]) do records[number] = begin .. ARGV[8 + number] .. '}' end
+local keys = {}
+for i = first, #ARGV, 2 do keys[#keys + 1] = ARGV[i] end
+local olds = redis.call('HMGET', KEYS[2], unpack(keys))
+local stored = {}
+for i, key in ipairs(keys) do
+  local number = tonumber(ARGV[first + 2 * i - 1])
+  local text, old, is_newer, was = ARGV[8 + number], olds[i], true, '{}'
   if old then
-    local e, c = string.match(old, '^{"v":%[(%d+),(%d+)%]')
+    local e, c, labels = string.match(old, '^{"v":%[(%d+),(%d+)%],"labels":(.*)}$')
     if e then
       e, c = tonumber(e), tonumber(c)
       is_newer = e < epoch or (e == epoch and c <= commit)
+      was = labels
     end
-    if is_newer then was = labels_of(old) end
   end
   if is_newer then
-    local now = labels_of(record)
-    -- The record comes last: what breaks off before it is done again.
-    for label, value in pairs(was) do
-      if now[label] ~= value then redis.call('SREM', ARGV[6] .. set_of(label, value), key) end
-    end
-    for label, value in pairs(now) do
-      if was[label] ~= value or ARGV[5] == '1' then
-        local set = set_of(label, value)
-        note('members:' .. ARGV[7] .. ':' .. set)
-        redis.call('SADD', ARGV[6] .. set, key)
+    if was ~= text or ARGV[5] == '1' then
+      local before, now = sets_of(was), sets_of(text)
+      for set in pairs(before) do
+        if not now[set] then add(out, set, key) end
+      end
+      for set in pairs(now) do
+        if not before[set] or ARGV[5] == '1' then add(into, set, key) end
       end
     end
-    redis.call('HSET', KEYS[2], key, record)
+    stored[#stored + 1] = key
+    stored[#stored + 1] = records[number]
   end
 end
+
+-- The records come last: what breaks off before them is done again.
+redis.call('HSETNX', KEYS[1], 'records:' .. ARGV[7], 1)
+for set, members in pairs(out) do redis.call('SREM', ARGV[6] .. set, unpack(members)) end
+for set, members in pairs(into) do
+  redis.call('HSETNX', KEYS[1], 'members:' .. ARGV[7] .. ':' .. set, 1)
+  redis.call('SADD', ARGV[6] .. set, unpack(members))
+end
+if #stored > 0 then redis.call('HSET', KEYS[2], unpack(stored)) end
 if commit > last then redis.call('HSET', KEYS[1], 'commit', ARGV[4]) end
 return {'ok', ''}

@@ -3,6 +3,8 @@
 //! The host's clock runs from the start of its process to its end, when everything is durable and delivered; the native
 //! program's own clock leaves out its start and the writing of its table. So the ratio is never flattering.
 
+pub(crate) mod kafka;
+
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -172,13 +174,15 @@ impl Bench {
         row("events/s, median", &|runs| rate(median(runs.iter().map(|r| r.events_per_second))));
         row("ratio to native", &|runs| format!("{:.3}", ratio(natives, runs)));
         row("CPU ns an event", &|runs| {
-            medians(runs, |m| m.cpu_seconds, |s| format!("{:.0}", s * 1e9 / self.events as f64))
+            medians(of(runs), |m| m.cpu_seconds, |s| format!("{:.0}", s * 1e9 / self.events as f64))
         });
         row("seconds of the whole process", &|runs| {
-            medians(runs, |m| Some(m.seconds), |s| format!("{s:.2}"))
+            medians(of(runs), |m| Some(m.seconds), |s| format!("{s:.2}"))
         });
-        row("peak memory, MB", &|runs| medians(runs, |m| m.peak_bytes.map(|b| b as f64), megabytes));
-        row("written to disk, MB", &|runs| medians(runs, |m| m.written_bytes.map(|b| b as f64), megabytes));
+        row("peak memory, MB", &|runs| medians(of(runs), |m| m.peak_bytes.map(|b| b as f64), megabytes));
+        row("written to disk, MB", &|runs| {
+            medians(of(runs), |m| m.written_bytes.map(|b| b as f64), megabytes)
+        });
         for (name, field, shown) in STORE_ROWS {
             let figures: Option<Vec<f64>> = hosts.iter().map(|run| stat(&run.measured, field)).collect();
             let figure =
@@ -232,9 +236,17 @@ fn rate(events_per_second: f64) -> String {
     grouped(events_per_second.round() as u64)
 }
 
+fn of(runs: &[Run]) -> impl Iterator<Item = &Measured> {
+    runs.iter().map(|run| &run.measured)
+}
+
 /// The median of a figure where every run has it.
-fn medians(runs: &[Run], figure: impl Fn(&Measured) -> Option<f64>, shown: impl Fn(f64) -> String) -> String {
-    let figures: Option<Vec<f64>> = runs.iter().map(|run| figure(&run.measured)).collect();
+fn medians<'a>(
+    runs: impl Iterator<Item = &'a Measured>,
+    figure: impl Fn(&Measured) -> Option<f64>,
+    shown: impl Fn(f64) -> String,
+) -> String {
+    let figures: Option<Vec<f64>> = runs.map(figure).collect();
     figures.map_or_else(|| "not known here".to_owned(), |figures| shown(median(figures)))
 }
 

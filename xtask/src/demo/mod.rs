@@ -2,6 +2,8 @@
 //!
 //! Everything lies under `target/demo`, which is made anew each time.
 
+mod live;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,8 +25,13 @@ const SHOWN: usize = 4;
 /// # Errors
 /// A step failed, or the host's result differs from the recomputation.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    if arguments == ["--kafka"] {
+        return live::run();
+    }
     if let Some(option) = arguments.iter().find(|argument| argument.starts_with('-')) {
-        bail!("unknown option {option}\nusage: cargo xtask demo [FILE…]   (Maxwell messages, one a line)");
+        bail!(
+            "unknown option {option}\nusage: cargo xtask demo [--kafka | FILE…]   (Maxwell messages, one a line)"
+        );
     }
     #[allow(clippy::disallowed_methods)] // a chore measures itself
     let start = Instant::now();
