@@ -7,12 +7,14 @@ mod kafka_sink;
 mod librdkafka;
 mod sink;
 mod source;
+mod webhook;
 
 pub use http::{Auth, HttpConfig, LISTEN_DEFAULT, Listen, TlsConfig};
 pub use kafka_sink::{Form, KafkaSinkConfig};
 pub use librdkafka::{Reference, Setting, is_secret, values as librdkafka_values};
 pub use sink::{Deliver, RedisConfig, SinkConfig, WhenFull};
 pub use source::{FilesConfig, History, KafkaConfig, OnRefusal, SourceConfig, Start};
+pub use webhook::WebhookConfig;
 
 use crate::source::files::MESSAGE_BYTES_MAX;
 use serde::Deserialize;

@@ -17,14 +17,19 @@ const ALERTS: &str = include_str!("../../docs/alerts.yml");
 const WITH_CODES: [&str; 9] =
     ["decode", "rule", "source", "sink", "state", "pipeline", "registry", "api/error.rs", "api/problem.rs"];
 /// Words with hyphens there that are none.
-const NO_CODES: [&str; 7] = [
+const NO_CODES: [&str; 12] = [
     "bootstrap-complete",
     "bootstrap-insert",
     "bootstrap-start",
     "catching-up",
+    "content-type",
+    "idempotency-key",
     "kebab-case",
     "rule-file",
     "transitions-floor",
+    "webhook-id",
+    "webhook-signature",
+    "webhook-timestamp",
 ];
 
 /// Sections by the names in their headings.

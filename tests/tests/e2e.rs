@@ -16,6 +16,8 @@ mod aside;
 mod backfill;
 #[path = "e2e/config.rs"]
 mod config;
+#[path = "e2e/dead_letters.rs"]
+mod dead_letters;
 #[path = "e2e/dev.rs"]
 mod dev;
 #[path = "e2e/disk.rs"]
@@ -44,6 +46,8 @@ mod pause;
 mod quarantine;
 #[path = "e2e/read.rs"]
 mod read;
+#[path = "e2e/receiver.rs"]
+mod receiver;
 #[path = "e2e/rebuild.rs"]
 mod rebuild;
 #[path = "e2e/rules.rs"]
@@ -62,3 +66,7 @@ mod socket;
 mod transitions;
 #[path = "e2e/write.rs"]
 mod write;
+#[path = "e2e/webhook.rs"]
+mod webhook;
+#[path = "e2e/webhook_secrets.rs"]
+mod webhook_secrets;

@@ -9,11 +9,14 @@ use retag_host::pipeline::failure::Failure;
 use retag_host::pipeline::rows::TOTALS;
 use retag_host::pipeline::setup::Options;
 use retag_host::registry::{META_KEY, OVERFLOW, Registry, STATUS_INDEX};
+use retag_host::sink::batch::Terms;
+use retag_host::sink::progress::{Which, Wish};
 use retag_host::state::{CountedSet, Slot, Table, entity_key, key_hash, shard_of, u64_key};
 use retag_tests::model::Params;
 use retag_tests::shop::Config;
 use retag_tests::simulation::{
-    Fate, Outcome, Random, Rules, World, assert_digests, assert_exact, assert_labels, delivered_labels,
+    Fate, HOOK, Hook, Outcome, Random, Rules, World, assert_digests, assert_exact, assert_labels,
+    delivered_labels,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
@@ -572,6 +575,83 @@ fn what_a_sink_never_got_is_counted() {
         let told = read(TOTALS)["transitions"].as_u64().unwrap() - RULES.len() as u64;
         assert_eq!(delivered.len() as u64 + dropped, told, "seed {seed}");
         assert_digests(&view);
+        lost += dropped;
+    }
+    assert!(lost > 0, "nothing was ever lost");
+}
+
+/// What a receiver of batches takes in one request.
+fn terms(random: &mut Random) -> Terms {
+    let messages_max = usize::try_from(1 + random.below(9)).unwrap();
+    Terms { messages_max, bytes_max: 1500, retry_for_us: None, dead_letters_max: 10_000 }
+}
+
+/// Ids of all messages that the event sink got, in order.
+fn all_told(world: &World) -> Vec<String> {
+    let id = |message: &serde_json::Value| message["id"].as_str().unwrap().to_owned();
+    world.delivered.lock().unwrap().iter().map(|(_, message)| id(message)).collect()
+}
+
+/// A receiver that fails, refuses some messages and is away, through crashes: what it took and the dead letters are all there
+/// was, each in one of the two, and a batch is the same under its id.
+#[test]
+fn messages_are_taken_or_dead_letters_through_crashes() {
+    let (mut dead_in_all, mut killed) = (0, 0);
+    for seed in 0..12 {
+        let mut random = Random(seed);
+        let mut world = World::new(&Config { seed, events: 500, users: 120, ..Config::default() });
+        world.pace_us = 100_000; // tries are far apart
+        let terms = terms(&mut random);
+        let hook = Hook::new(3 + random.below(9), 11);
+        world.hook = Some((hook.clone(), terms, WhenFull::Hold));
+        while matches!(world.run(rules(), 100 + random.below(900), &mut random), Fate::Killed) {
+            killed += 1;
+            assert!(killed < 10_000, "seed {seed} does not end");
+        }
+        let all: BTreeSet<String> = all_told(&world).into_iter().collect();
+        let dead: BTreeSet<String> = Hook::dead(&world.view()).into_iter().collect();
+        let taken: BTreeSet<String> = hook.taken().into_iter().collect();
+        assert!(taken.is_disjoint(&dead), "seed {seed}: taken and dead");
+        assert_eq!(taken.union(&dead).cloned().collect::<BTreeSet<_>>(), all, "seed {seed}");
+        let order: Vec<String> = all_told(&world).into_iter().filter(|id| taken.contains(id)).collect();
+        assert_eq!(hook.taken(), order, "seed {seed}: out of order");
+        dead_in_all += dead.len();
+
+        // Sent again to one that takes them, through crashes.
+        let hook = hook.willing();
+        world.hook = Some((hook.clone(), terms, WhenFull::Hold));
+        world.hook_wish = Some(Wish::Replay(Which::All));
+        let mut tries = 0;
+        while !Hook::dead(&world.view()).is_empty() {
+            let _ = world.run(rules(), 50 + random.below(1_000), &mut random);
+            tries += 1;
+            assert!(tries < 10_000, "seed {seed}: {:?} are left", Hook::dead(&world.view()));
+        }
+        assert_eq!(hook.taken().into_iter().collect::<BTreeSet<_>>(), all, "seed {seed}");
+        assert_digests(&world.view());
+    }
+    println!("{dead_in_all} dead letters, killed {killed} times");
+    assert!(dead_in_all > 50 && killed > 24);
+}
+
+/// A receiver for which too much waits loses the oldest: what it took, its dead letters and what is counted are all there was.
+#[test]
+fn what_a_receiver_never_got_is_counted() {
+    let mut lost = 0;
+    for seed in 0..6 {
+        let mut random = Random(seed);
+        let mut world = World::new(&Config { seed, events: 1_500, users: 200, ..Config::default() });
+        let (terms, mut hook) = (terms(&mut random), Hook::new(2 + random.below(3), 11));
+        hook.answers = true; // what is taken and not answered counts as dropped where it is not sent again
+        world.hook = Some((hook.clone(), terms, WhenFull::DropOldest));
+        assert!(matches!(world.run(rules(), u64::MAX, &mut random), Fate::Ended));
+        let view = world.view();
+        let known: serde_json::Value =
+            serde_json::from_slice(&view.row(Table::Meta, SINKS).unwrap().unwrap()).unwrap();
+        let dropped = usize::try_from(known[HOOK]["dropped"].as_u64().unwrap()).unwrap();
+        let (taken, dead) = (hook.taken().len(), Hook::dead(&view).len());
+        assert_eq!(known[HOOK]["dead_letters"], dead);
+        assert_eq!(taken + dead + dropped, all_told(&world).len(), "seed {seed}: {taken}, {dead}, {dropped}");
         lost += dropped;
     }
     assert!(lost > 0, "nothing was ever lost");

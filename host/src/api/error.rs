@@ -87,6 +87,26 @@ pub enum ApiError {
         /// Its name.
         name: String,
     },
+    /// A sink without dead letters.
+    #[error("sink `{name}` keeps no dead letters; a webhook does")]
+    NoDeadLetters {
+        /// Its name.
+        name: String,
+    },
+    /// No dead letter of that id.
+    #[error("sink `{sink}` has no dead letter `{id}`")]
+    UnknownLetter {
+        /// The sink.
+        sink: String,
+        /// As asked.
+        id: String,
+    },
+    /// Something else is asked of a sink and has not begun.
+    #[error("something else that was asked of sink `{name}` has not begun")]
+    SinkBusy {
+        /// Its name.
+        name: String,
+    },
     /// What only a running host does.
     #[error("no host runs on this state")]
     NoHost,
@@ -247,6 +267,9 @@ impl ApiError {
             Self::UnknownEntry { .. } => (404, "unknown-entry", "Unknown entry of the quarantine"),
             Self::UnknownSink { .. } => (404, "unknown-sink", "Unknown sink"),
             Self::NoStateSink { .. } => (409, "no-state-sink", "No sink that holds label sets"),
+            Self::NoDeadLetters { .. } => (409, "no-dead-letters", "No sink with dead letters"),
+            Self::UnknownLetter { .. } => (404, "unknown-letter", "Unknown dead letter"),
+            Self::SinkBusy { .. } => (409, "sink-busy", "Something else comes first"),
             Self::NoHost => (409, "no-host", "No host runs"),
             Self::UnknownOperation(_) => (404, "unknown-operation", "Unknown operation"),
             Self::Refused(refusal) => refusal.kind(),
@@ -292,6 +315,10 @@ impl ApiError {
             Self::NoStateSink { .. } => {
                 "events are sent again by no one: read the members, or the transitions that are kept"
             }
+            Self::NoDeadLetters { .. } | Self::UnknownLetter { .. } => {
+                "`retag sink ls` says which sinks have some, `retag sink dead ls SINK` lists them"
+            }
+            Self::SinkBusy { .. } => "ask again in a moment",
             Self::NoHost => "start one with `retag run`; what a sink lacks it gets then by itself",
             Self::UnknownOperation(_) => "`retag rule show RULE` names the operation under way",
             Self::Refused(refusal) => refusal.hint(),

@@ -184,6 +184,14 @@ fn sinks(out: &mut Text, status: &StatusAnswer) {
     for sink in &status.sinks {
         out.sample("retag_sink_dropped_total", &[("sink", &sink.sink)], sink.dropped);
     }
+    out.family(
+        "retag_sink_dead_letters",
+        "gauge",
+        "Messages that the sink's receiver refused, and that are kept.",
+    );
+    for sink in &status.sinks {
+        out.sample("retag_sink_dead_letters", &[("sink", &sink.sink)], sink.dead_letters);
+    }
     type Figure = fn(&Shown) -> Option<u64>;
     let figures: [(&str, &str, Figure); 2] = [
         ("retag_sink_waiting_count", "1 = it is away, or refuses.", |now| {

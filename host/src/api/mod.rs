@@ -16,6 +16,7 @@ mod body;
 mod caller;
 mod commands;
 mod connection;
+pub mod dead_letters;
 mod edge;
 mod error;
 mod exposition;

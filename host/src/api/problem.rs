@@ -139,6 +139,14 @@ fn of_sink(sink: &Sink, problems: &mut Vec<Problem>) {
         );
         problems.push(problem(Severity::Warning, "sink-dropped", message, "retag sink ls"));
     }
+    if sink.dead_letters > 0 {
+        let message = format!(
+            "the receiver of sink {name} refused {} messages, which are kept; what came behind them was delivered",
+            sink.dead_letters
+        );
+        let next = format!("retag sink dead ls {name}");
+        problems.push(problem(Severity::Warning, "sink-dead-letters", message, &next));
+    }
     let Some(now) = &sink.now else { return };
     if let Some(what) = &now.waits_for {
         let message = format!("sink {name} waits for {what}; nothing is lost, and consumers get labels late");

@@ -149,11 +149,13 @@ pub fn show(reader: &Reader, id: &str, values: bool) -> Result<ListedImage, ApiE
     read(place, &row, values).ok_or(ApiError::Damaged("an entry of the quarantine"))
 }
 
-fn text(place: Place) -> String {
+/// A place as people write it.
+pub(super) fn text(place: Place) -> String {
     format!("{}-{}", place.commit, place.index)
 }
 
-fn parse(id: &str) -> Option<Place> {
+/// The place that people wrote.
+pub(super) fn parse(id: &str) -> Option<Place> {
     let (commit, index) = id.split_once('-')?;
     Some(Place { commit: commit.parse().ok()?, index: index.parse().ok()? })
 }

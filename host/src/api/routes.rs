@@ -21,8 +21,8 @@ use super::request::JsonBody;
 use super::role::{Access, Role};
 use super::route::Route;
 use super::{
-    adopt, exposition, ofrep, openapi, pause_routes, push_routes, quarantine, release_routes, rules, sinks,
-    status, tokens, transitions,
+    adopt, dead_letters, exposition, ofrep, openapi, pause_routes, push_routes, quarantine, release_routes,
+    rules, sinks, status, tokens, transitions,
 };
 use crate::config::HttpConfig;
 use crate::pipeline::parts::SharedView;
@@ -138,6 +138,7 @@ pub fn routes() -> Vec<Route> {
     routes.extend(pause_routes::routes());
     routes.extend(transitions::routes());
     routes.extend(sinks::routes());
+    routes.extend(dead_letters::routes());
     routes.extend(tokens::routes());
     routes.extend(ofrep::routes());
     routes.extend(openapi::routes());

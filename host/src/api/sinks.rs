@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 
 const VIEWER: Access = Access::Role(Role::Viewer);
 const OPERATOR: Access = Access::Role(Role::Operator);
-const SINK: (u16, &str) = (404, "unknown-sink");
+/// What is asked of a sink that there is not.
+pub(super) const SINK: (u16, &str) = (404, "unknown-sink");
 
 /// A sink.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -34,6 +35,8 @@ pub struct Sink {
     pub configured: bool,
     /// Messages that it never got, because too much waited for it (`when_full = "drop-oldest"`).
     pub dropped: u64,
+    /// Messages that its receiver refused, kept as dead letters.
+    pub dead_letters: u64,
     /// What it is doing; null where no host runs.
     pub now: Option<Shown>,
 }
@@ -94,6 +97,7 @@ pub(super) fn all(reader: &Reader) -> Result<Vec<Sink>, ApiError> {
         next: cursors.get(name).copied(),
         configured: configured.contains_key(name),
         dropped: known.get(name).map_or(0, |known| known.dropped),
+        dead_letters: known.get(name).map_or(0, |known| known.dead_letters),
         now: reader.about.delivery.get(name).map(|progress| progress.shown()),
     };
     let new = configured.keys().filter(|name| !cursors.contains_key(*name));
@@ -102,7 +106,8 @@ pub(super) fn all(reader: &Reader) -> Result<Vec<Sink>, ApiError> {
     Ok(sinks)
 }
 
-fn one(reader: &Reader, name: &str) -> Result<Sink, ApiError> {
+/// The sink of that name.
+pub(super) fn one(reader: &Reader, name: &str) -> Result<Sink, ApiError> {
     let all = all(reader)?;
     let known = listed(all.iter().map(|sink| sink.sink.as_str()));
     let found = all.into_iter().find(|sink| sink.sink == name);

@@ -9,6 +9,7 @@ use crate::pipeline::setup::Options;
 use crate::pipeline::sources::find;
 use crate::registry::Registry;
 use crate::sink::opened::is_built;
+use crate::sink::webhook;
 use crate::source::{Partition, Unit};
 use crate::state::{MemStore, StateWriter};
 use anyhow::{Context, ensure};
@@ -115,6 +116,7 @@ fn plan(config: &Config) -> anyhow::Result<Plan> {
                 path.display().to_string()
             }
             SinkConfig::Redis(_) => sink.kind().to_owned(),
+            SinkConfig::Webhook(webhook) => webhook::shown(name, webhook, &config.folder)?,
             SinkConfig::Kafka(kafka) => {
                 is_built(name, sink)?;
                 format!("topic {} at {}", kafka.topic, kafka.bootstrap_servers)

@@ -6,6 +6,7 @@ mod ask;
 mod completions;
 mod config;
 mod context;
+mod dead;
 mod dev;
 mod export;
 mod get;

@@ -1,6 +1,7 @@
-//! `retag sink ls|resync|verify`: how far sinks are, and making those that hold label sets right.
+//! `retag sink ls|resync|verify|dead`: how far sinks are, making those that hold label sets right, and what receivers refused.
 
 use super::ask::{Asker, segment};
+use super::dead;
 use super::interrupt::Noted;
 use super::place::PlaceArgs;
 use super::print::{Form, Out, Table};
@@ -46,21 +47,24 @@ enum What {
         #[command(flatten)]
         common: Common,
     },
+    /// Messages that a sink's receiver refused: list them, send them again, drop them.
+    Dead(dead::Args),
 }
 
 #[derive(Debug, clap::Args)]
-struct Common {
+pub(super) struct Common {
     /// Form of the answer.
     #[arg(short, long, value_enum, default_value_t)]
-    output: Form,
+    pub(super) output: Form,
     #[command(flatten)]
-    place: PlaceArgs,
+    pub(super) place: PlaceArgs,
 }
 
 /// Lists, or asks and waits.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.what {
         What::Ls(common) => list(common),
+        What::Dead(args) => dead::run(args),
         What::Resync { sink, label, no_wait, common } => {
             let asker = Asker::open(&common.place)?;
             let body = serde_json::json!({ "label": label });
@@ -103,7 +107,13 @@ fn words(sink: &str, verified: &Verified) -> Vec<String> {
     lines
 }
 
-fn ask(asker: &Asker, sink: &str, what: &str, body: Option<&serde_json::Value>) -> anyhow::Result<Sink> {
+/// Asks something of a sink.
+pub(super) fn ask(
+    asker: &Asker,
+    sink: &str,
+    what: &str,
+    body: Option<&serde_json::Value>,
+) -> anyhow::Result<Sink> {
     let path = format!("/v1/sinks/{}/{what}", segment(sink));
     match body {
         Some(body) => asker.write(&path, body),
@@ -112,7 +122,7 @@ fn ask(asker: &Asker, sink: &str, what: &str, body: Option<&serde_json::Value>) 
 }
 
 /// Waits until what was asked has ended.
-fn wait(asker: &Asker, before: &Sink, ended: fn(&Shown) -> u64) -> anyhow::Result<Sink> {
+pub(super) fn wait(asker: &Asker, before: &Sink, ended: fn(&Shown) -> u64) -> anyhow::Result<Sink> {
     let terminal = std::io::stderr().is_terminal();
     let interrupt = Noted::begin()?;
     let ended_before = before.now.as_ref().map_or(0, ended);
@@ -146,6 +156,7 @@ pub(super) fn doing(now: &Shown) -> String {
         Doing::Delivering => String::new(),
         Doing::Resyncing => format!("is resynced ({} keys so far)", now.keys),
         Doing::Verifying => format!("is compared ({} keys so far)", now.keys),
+        Doing::Replaying => "is sent dead letters again".to_owned(),
     };
     if let Some(what) = &now.waits_for {
         text = [text.as_str(), "waits for "].join(if text.is_empty() { "" } else { ", " }) + what;
@@ -161,7 +172,7 @@ fn list(common: &Common) -> anyhow::Result<()> {
     let mut out = Out::new();
     match common.output {
         Form::Table => {
-            let mut table = Table::new(["SINK", "TYPE", "NEXT COMMIT", "DROPPED", "STATE"]);
+            let mut table = Table::new(["SINK", "TYPE", "NEXT COMMIT", "DROPPED", "DEAD", "STATE"]);
             for sink in &answer.sinks {
                 let state = match &sink.now {
                     Some(now) => doing(now),
@@ -170,7 +181,8 @@ fn list(common: &Common) -> anyhow::Result<()> {
                 };
                 let next = sink.next.map_or_else(|| "–".to_owned(), |place| place.commit.to_string());
                 let kind = sink.kind.clone().unwrap_or_else(|| "–".to_owned());
-                table.row([sink.sink.clone(), kind, next, sink.dropped.to_string(), state]);
+                let (dropped, dead) = (sink.dropped.to_string(), sink.dead_letters.to_string());
+                table.row([sink.sink.clone(), kind, next, dropped, dead, state]);
             }
             table.print(&mut out)?;
         }
@@ -180,7 +192,8 @@ fn list(common: &Common) -> anyhow::Result<()> {
     out.flush()
 }
 
-fn print(common: &Common, sink: &Sink, lines: &[String]) -> anyhow::Result<()> {
+/// Prints lines for people, or the sink.
+pub(super) fn print(common: &Common, sink: &Sink, lines: &[String]) -> anyhow::Result<()> {
     let mut out = Out::new();
     match common.output {
         Form::Table => lines.iter().try_for_each(|line| out.line(line))?,

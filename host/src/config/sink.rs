@@ -2,6 +2,7 @@
 
 use super::kafka_sink::KafkaSinkConfig;
 use super::librdkafka::{Reference, Setting};
+use super::webhook::WebhookConfig;
 use crate::sink::redis::BUCKETS;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,8 @@ pub enum SinkConfig {
     Redis(RedisConfig),
     /// Messages, or label sets of keys, on a topic of Kafka.
     Kafka(KafkaSinkConfig),
+    /// Batches of messages, posted to an address.
+    Webhook(WebhookConfig),
 }
 
 /// Which transitions a sink gets.
@@ -124,6 +127,7 @@ impl SinkConfig {
             Self::Ndjson { deliver, .. } | Self::Stdout { deliver } => *deliver,
             Self::Redis(_) => Deliver::All,
             Self::Kafka(kafka) => kafka.deliver(),
+            Self::Webhook(webhook) => webhook.deliver(),
         }
     }
 
@@ -134,6 +138,7 @@ impl SinkConfig {
             Self::Ndjson { .. } | Self::Stdout { .. } => WhenFull::Hold,
             Self::Redis(_) => WhenFull::Refill,
             Self::Kafka(kafka) => kafka.when_full(),
+            Self::Webhook(webhook) => webhook.when_full(),
         }
     }
 
@@ -142,7 +147,7 @@ impl SinkConfig {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Ndjson { path, .. } => Some(path),
-            Self::Stdout { .. } | Self::Redis(_) | Self::Kafka(_) => None,
+            Self::Stdout { .. } | Self::Redis(_) | Self::Kafka(_) | Self::Webhook(_) => None,
         }
     }
 
@@ -154,6 +159,7 @@ impl SinkConfig {
             Self::Stdout { .. } => "stdout",
             Self::Redis(_) => "redis",
             Self::Kafka(_) => "kafka",
+            Self::Webhook(_) => "webhook",
         }
     }
 
@@ -166,6 +172,7 @@ impl SinkConfig {
             Self::Ndjson { .. } | Self::Stdout { .. } => Ok(()),
             Self::Redis(redis) => redis.check(name),
             Self::Kafka(kafka) => kafka.check(name),
+            Self::Webhook(webhook) => webhook.check(name),
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use super::coordinator::Pipeline;
 use super::cycle::Cycle;
+use super::dead_letters;
 use super::deliver::{KnownSinks, SINKS};
 use super::failure::Failure;
 use super::outbox::{Outbox, places};
@@ -61,6 +62,8 @@ pub struct Book {
     /// Entries of the quarantine, oldest first.
     pub(super) quarantine: VecDeque<Place>,
     pub(super) outbox: Outbox,
+    /// Keys of dead letters whose sink is gone.
+    pub(super) orphans: Vec<Vec<u8>>,
     timers: BTreeSet<Timer>,
     horizon: i64,
     engine_time: i64,
@@ -111,6 +114,7 @@ impl Book {
             swap_times: SwapTimes::default(),
             quarantine,
             outbox,
+            orphans: if live { dead_letters::orphans(view, sinks)? } else { Vec::new() },
             timers: BTreeSet::new(),
             horizon: if live { i64::MIN } else { i64::MAX },
             engine_time: view.engine_time(),
@@ -120,11 +124,14 @@ impl Book {
         })
     }
 
-    /// A sink of the state that is not configured, may not be dropped and has not got everything.
+    /// A sink of the state that is not configured, may not be dropped and has not got everything, or has dead letters.
     pub(super) fn missing_sink(&self, view: &View, dropped: &[String]) -> Result<Option<String>, Failure> {
         let stored: Cursors = read(view, rows::CURSORS)?.unwrap_or_default();
+        let has_letters =
+            |name: &String| self.known_sinks.get(name).is_some_and(|known| known.dead_letters > 0);
         let missing = stored.into_iter().find(|(name, cursor)| {
-            !self.cursors.contains_key(name) && !dropped.contains(name) && self.outbox.waits_from(*cursor)
+            let is_gone = !self.cursors.contains_key(name) && !dropped.contains(name);
+            is_gone && (self.outbox.waits_from(*cursor) || has_letters(name))
         });
         Ok(missing.map(|(name, _)| name))
     }
@@ -424,6 +431,7 @@ impl Pipeline {
             if let Some(Ok(known)) = known {
                 put(SINKS, Some(known));
             }
+            commit.rows.extend(self.letter_rows());
         }
     }
 }

@@ -356,9 +356,10 @@ impl Pipeline {
         if self.full() || self.wants_barrier() {
             return true;
         }
-        let waits = self.cursors_wait() || self.sinks_turned();
+        let turned = self.sinks_turned();
+        let waits = self.cursors_wait() || turned;
         let something = !self.cycle.tasks.is_empty() || self.book.has_due(now) || waits;
-        something && self.quiet()
+        something && (self.quiet() || (turned && self.held_back()))
     }
 
     fn all(&mut self, phase: Phase, out: &mut Vec<Envelope>, message: impl Fn(usize) -> Message) {

@@ -9,6 +9,7 @@ mod carried;
 pub mod command;
 pub mod coordinator;
 mod cycle;
+pub mod dead_letters;
 pub mod deliver;
 pub mod drift;
 pub mod failure;

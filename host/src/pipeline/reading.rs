@@ -133,6 +133,12 @@ impl Pipeline {
         }
     }
 
+    /// Nothing is read on before sinks have taken something, and they may wait for the commit of what was read.
+    pub(super) fn held_back(&self) -> bool {
+        let is_full = self.book.outbox.is_full(self.settings.outbox_rows_max);
+        is_full && self.held.is_empty() && !self.partitions.iter().any(|p| p.reading)
+    }
+
     /// Nothing more waits to be read.
     pub(super) fn quiet(&self) -> bool {
         self.held.is_empty() && (self.stopping.is_some() || self.partitions.iter().all(|p| p.at_end))

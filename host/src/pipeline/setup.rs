@@ -5,7 +5,7 @@
 
 use super::assemble::Book;
 use super::coordinator::{Pipeline, Settings};
-use super::deliver::{Deliverer, Delivery, Events, States};
+use super::deliver::{Batches, Deliverer, Delivery, Events, States};
 use super::drift::Drift;
 use super::failure::Failure;
 use super::forms;
@@ -71,8 +71,8 @@ pub enum SetupError {
     SameFile(String, String),
     /// A sink that still has something to get is not configured.
     #[error(
-        "sink-missing: sink {0} has not got everything of the outbox yet and is not configured; name it again, or start \
-         once with --drop-sink {0} to give up what it has not got"
+        "sink-missing: sink {0} has not got everything of the outbox yet, or has dead letters, and is not configured; \
+         name it again, or start once with --drop-sink {0} to give up what it has not got"
     )]
     SinkMissing(String),
     /// A rule to rebuild that the configuration does not have.
@@ -443,6 +443,11 @@ fn serve(
     let delivery: Box<dyn Delivery> = match opened {
         Opened::Events { sink, deliver } => {
             Box::new(Events::new(&name, (sink, deliver), owner, (cursor, last), stored.unwrap_or_default()))
+        }
+        Opened::Batches { sink, deliver, terms } => {
+            let stored = stored.unwrap_or_default();
+            let sink = (sink, deliver, terms);
+            Box::new(Batches::new((&name, owner), sink, cursor, stored, progress.clone()))
         }
         Opened::State(sink) => {
             Box::new(States::new(sink, owner, (cursor, last), stored.unwrap_or_default(), progress.clone()))

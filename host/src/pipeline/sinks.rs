@@ -1,11 +1,13 @@
 //! What the coordinator knows of sinks: how far each is, when it is to go on, and what becomes of one that is too far behind.
 
 use super::coordinator::Pipeline;
+use super::dead_letters::{self, LetterChange};
 use super::deliver::{Known, KnownSinks, Report};
 use super::message::{Address, Envelope, Message};
 use crate::config::WhenFull;
 use crate::label::outbox::Place;
 use crate::sink::progress::Progress;
+use crate::state::{Row, Table};
 use std::sync::Arc;
 
 /// Between two looks at a state sink for which nothing waits, µs.
@@ -37,8 +39,16 @@ pub(super) struct SinkRun {
     /// What the outbox let go of, not said yet.
     skip_to: Option<Place>,
     known: Option<Known>,
-    /// The commit that says what it never got: before that is durable it gets nothing that came later.
+    /// Dead letters that the state is to keep, or not to keep any more.
+    letters: Vec<LetterChange>,
+    /// The commit that says what it never got, where its batch ends, what it refused: before that is durable it gets nothing that
+    /// comes later.
     counted_in: u64,
+}
+
+/// What the state must know of a sink before the sink goes on: messages that it never got, how its batch is cut.
+fn facts(known: Option<&Known>) -> (u64, [Option<Place>; 2]) {
+    known.map(|known| (known.dropped, [known.planned, known.alone])).unwrap_or_default()
 }
 
 impl SinkRun {
@@ -53,12 +63,14 @@ impl SinkRun {
             look_at: i64::MAX,
             skip_to: None,
             known,
+            letters: Vec::new(),
             counted_in: 0,
         }
     }
 
-    fn dropped(&self) -> u64 {
-        self.known.as_ref().map_or(0, |known| known.dropped)
+    /// The state knows what it must, as of `known`, which it says, or will say with the next commit.
+    fn is_counted(&self, known: &KnownSinks) -> bool {
+        self.letters.is_empty() && facts(self.known.as_ref()) == facts(known.get(&self.name))
     }
 
     /// It has something to do, whatever the outbox holds.
@@ -74,6 +86,7 @@ impl SinkRun {
         let skips = self.skip_to.is_some();
         let whole = |known: Known| Known { whole: known.whole && !skips, ..known };
         self.known = report.known.map(whole).or(self.known.take());
+        self.letters.extend(report.letters);
     }
 }
 
@@ -97,9 +110,9 @@ impl Pipeline {
         for (number, sink) in self.sinks.iter_mut().enumerate() {
             let is_asked = sink.served.progress.is_asked() || now >= sink.look_at;
             let has_to = sink.has_more() || is_asked || outbox.waits_for(sink.cursor, durable);
-            let counted = self.book.known_sinks.get(&sink.name).map_or(0, |known| known.dropped);
-            let is_counted = counted == sink.dropped() && sink.counted_in <= durable;
-            if has_to && is_counted && !sink.busy && now >= sink.not_before {
+            let is_counted = sink.is_counted(&self.book.known_sinks) && sink.counted_in <= durable;
+            let is_due = now >= sink.not_before || sink.served.progress.has_letters_asked();
+            if has_to && is_counted && !sink.busy && is_due {
                 sink.busy = true;
                 if sink.served.when_full == WhenFull::Refill {
                     sink.look_at = now.saturating_add(LOOK_US);
@@ -142,18 +155,35 @@ impl Pipeline {
         self.sinks.iter().any(|sink| sink.busy || (sink.has_more() && !told_to_stop))
     }
 
-    /// What is known of sinks says otherwise than the state whether they are whole, or what they never got.
+    /// What is known of sinks says otherwise than the state whether they are whole, or what they must wait for; or the state keeps
+    /// letters of sinks that are gone.
     pub(super) fn sinks_turned(&self) -> bool {
-        let facts =
-            |known: Option<&Known>| known.map(|known| (known.whole, known.dropped)).unwrap_or_default();
-        self.sinks.iter().any(|s| facts(s.known.as_ref()) != facts(self.book.known_sinks.get(&s.name)))
+        let stored = &self.book.known_sinks;
+        let whole = |known: Option<&Known>| known.is_some_and(|known| known.whole);
+        let turned =
+            |s: &SinkRun| whole(s.known.as_ref()) != whole(stored.get(&s.name)) || !s.is_counted(stored);
+        self.sinks.iter().any(turned) || !self.book.orphans.is_empty()
+    }
+
+    /// Rows of dead letters that go out with the open commit, once it knows of sinks what they must wait for.
+    pub(super) fn letter_rows(&mut self) -> Vec<Row> {
+        let mut rows: Vec<Row> = std::mem::take(&mut self.book.orphans)
+            .into_iter()
+            .map(|key| (Table::DeadLetters, key, None))
+            .collect();
+        for sink in &mut self.sinks {
+            for (place, letter) in sink.letters.drain(..) {
+                let row = letter.and_then(|letter| serde_json::to_vec(&letter).ok());
+                rows.push((Table::DeadLetters, dead_letters::key(&sink.name, place), row));
+            }
+        }
+        rows
     }
 
     /// What the state is to know of sinks; none where it knows that.
     pub(super) fn turn_sinks(&mut self) -> Option<&KnownSinks> {
         for sink in &mut self.sinks {
-            let counted = self.book.known_sinks.get(&sink.name).map_or(0, |known| known.dropped);
-            if counted != sink.dropped() {
+            if !sink.is_counted(&self.book.known_sinks) {
                 sink.counted_in = self.book.commit();
             }
         }

@@ -1,8 +1,10 @@
 //! Transitions → outside. A sink is told of durable commits only, in order, and says when it has them for good.
 //!
 //! An event sink ([`Sink`]) gets every transition that it wants to hear of. A state sink ([`StateSink`]) gets the label sets
-//! of the keys that changed, as of the commit at which it is served: what is written later holds more, never less.
+//! of the keys that changed, as of the commit at which it is served: what is written later holds more, never less. A receiver
+//! ([`batch::BatchSink`]) gets what an event sink gets, in batches, and may refuse a message.
 
+pub mod batch;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 mod label_set;
@@ -12,6 +14,7 @@ pub mod opened;
 pub mod progress;
 pub mod redis;
 pub mod table;
+pub mod webhook;
 
 pub use label_set::{LabelSet, Labels, Stored, Version};
 

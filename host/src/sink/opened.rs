@@ -1,9 +1,11 @@
 //! From the configuration to sinks.
 
+use super::batch::{BatchSink, Terms};
 use super::ndjson::Ndjson;
 use super::progress::Progress;
 use super::redis::Redis;
 use super::table::Table;
+use super::webhook::Webhook;
 use super::{Sink, SinkError, StateSink};
 use crate::config::{Config, Deliver, SinkConfig, WhenFull};
 use std::path::PathBuf;
@@ -17,6 +19,15 @@ pub enum Opened {
         sink: Box<dyn Sink>,
         /// Which transitions it gets.
         deliver: Deliver,
+    },
+    /// It is told the same in batches, and may refuse a message.
+    Batches {
+        /// The sink.
+        sink: Box<dyn BatchSink>,
+        /// Which transitions it gets.
+        deliver: Deliver,
+        /// How batches are cut, and what becomes of those that are not taken.
+        terms: Terms,
     },
     /// It holds the label sets of keys.
     State(Box<dyn StateSink>),
@@ -39,7 +50,7 @@ impl SinkInput {
     #[must_use]
     pub const fn deliver(&self) -> Deliver {
         match &self.opened {
-            Opened::Events { deliver, .. } => *deliver,
+            Opened::Events { deliver, .. } | Opened::Batches { deliver, .. } => *deliver,
             Opened::State(_) => Deliver::All,
         }
     }
@@ -117,6 +128,11 @@ fn open(config: &Config, name: &str, sink: &SinkConfig) -> Result<Opened, SinkEr
             })?;
             Opened::State(Box::new(Redis::new(name, redis, urls)?))
         }
+        SinkConfig::Webhook(webhook) => Opened::Batches {
+            sink: Box::new(Webhook::new(name, webhook, &config.folder)?),
+            deliver: sink.deliver(),
+            terms: Terms::of(webhook),
+        },
         #[cfg(feature = "kafka")]
         SinkConfig::Kafka(kafka) => super::kafka::open(name, kafka, &config.folder)?,
         #[cfg(not(feature = "kafka"))]

@@ -1,5 +1,6 @@
 //! What a sink is doing, for people, and what people ask of it. The deliverer writes and obeys; answers read.
 
+use crate::label::outbox::Place;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -16,6 +17,8 @@ pub enum Doing {
     Resyncing,
     /// What it holds is compared.
     Verifying,
+    /// It is sent dead letters again; what is new waits meanwhile.
+    Replaying,
 }
 
 /// What a comparison found.
@@ -64,6 +67,39 @@ pub enum Asked {
     Verify,
 }
 
+/// Which dead letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// All that there are.
+    All,
+    /// Those at these places.
+    At(BTreeSet<Place>),
+}
+
+/// What is asked to be done with dead letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Send them again.
+    Replay(Which),
+    /// Drop them.
+    Drop(Which),
+}
+
+/// What became of dead letters that something was asked for, since the host started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Worked {
+    /// Replays and drops that ended.
+    pub ended: u64,
+    /// Of the last one: letters that were taken.
+    pub taken: u64,
+    /// Letters that were refused again.
+    pub refused: u64,
+    /// Letters that were dropped.
+    pub dropped: u64,
+    /// Why it ended early; null where it did not.
+    pub broke_off: Option<String>,
+}
+
 /// What a sink is doing, as it is shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Shown {
@@ -81,6 +117,8 @@ pub struct Shown {
     pub comparisons: u64,
     /// What the last comparison since the start of the host found.
     pub verified: Option<Verified>,
+    /// What became of dead letters.
+    pub letters: Worked,
 }
 
 /// What is asked and has not begun.
@@ -89,6 +127,7 @@ struct Asking {
     resync: bool,
     labels: BTreeSet<String>,
     verify: bool,
+    letters: Option<Wish>,
 }
 
 impl Asking {
@@ -155,7 +194,29 @@ impl Progress {
     #[must_use]
     pub fn is_asked(&self) -> bool {
         let asked = self.asked();
-        asked.resync || asked.verify || !asked.labels.is_empty()
+        asked.resync || asked.verify || !asked.labels.is_empty() || asked.letters.is_some()
+    }
+
+    /// Asks something for dead letters; false where something else is asked and has not begun.
+    #[must_use]
+    pub fn ask_letters(&self, wish: Wish) -> bool {
+        let mut asked = self.asked();
+        let is_free = asked.letters.is_none();
+        if is_free {
+            asked.letters = Some(wish);
+        }
+        is_free
+    }
+
+    /// Something is asked for dead letters, which does not wait for the next try of a delivery.
+    #[must_use]
+    pub(crate) fn has_letters_asked(&self) -> bool {
+        self.asked().letters.is_some()
+    }
+
+    /// What is asked for dead letters, once.
+    pub(crate) fn take_letters(&self) -> Option<Wish> {
+        self.asked().letters.take()
     }
 
     /// What is asked, once; while something else is under way only what takes its place.

@@ -6,6 +6,7 @@
 
 mod check;
 mod holder;
+mod hook;
 mod scheduler;
 mod script;
 mod source;
@@ -16,6 +17,7 @@ pub use check::{
     assert_labels, assert_summaries, delivered_labels, label_sets, labels_in, registry,
 };
 pub use holder::Holder;
+pub use hook::{HOOK, Hook};
 pub use scheduler::{Random, Schedule};
 pub use script::{RENAMED, Script, push};
 pub use world::{Fate, Rules, World, small_shop};

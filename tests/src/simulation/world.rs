@@ -2,6 +2,7 @@
 
 use super::check::registry;
 use super::holder::Holder;
+use super::hook::{HOOK, Hook};
 use super::scheduler::{Random, Schedule};
 use super::source::Texts;
 use crate::shop::{Config, Generator};
@@ -17,9 +18,10 @@ use retag_host::pipeline::setup::{Inputs, Options, SetupError, build, stored_pos
 use retag_host::pipeline::sources::SourceInput;
 use retag_host::registry::command::Command;
 use retag_host::rule::{RuleEngine, RuleFile};
+use retag_host::sink::batch::Terms;
 use retag_host::sink::message::{Message, Summary, parse_id};
 use retag_host::sink::opened::{Opened, SinkInput};
-use retag_host::sink::progress::{Asked, Progress};
+use retag_host::sink::progress::{Asked, Progress, Wish};
 use retag_host::sink::{Owner, Sink, SinkError};
 use retag_host::state::{Limits, MemStore, StateWriter, Store, View};
 use std::collections::BTreeMap;
@@ -96,6 +98,10 @@ pub struct World {
     pub when_full: (WhenFull, u32),
     /// What the state sink has.
     pub held: Holder,
+    /// A receiver of batches beside them, with what becomes of what it does not take.
+    pub hook: Option<(Hook, Terms, WhenFull)>,
+    /// What is asked of its dead letters, each time the engine starts.
+    pub hook_wish: Option<Wish>,
     /// What the state sink is asked, each time the engine starts: to be compared.
     held_progress: Arc<Progress>,
     /// Engine time in µs.
@@ -164,6 +170,8 @@ impl World {
             delivered: Arc::default(),
             when_full: (WhenFull::Hold, 0),
             held: Holder::default(),
+            hook: None,
+            hook_wish: None,
             held_progress: Arc::default(),
             now: 1_772_323_200_000_000,
             pace_us: 1_000,
@@ -278,6 +286,14 @@ impl World {
         };
         let (when_full, away) = self.when_full;
         let sink = Memory { delivered: self.delivered.clone(), forgetful: self.forgetful, away };
+        let hook = self.hook.as_ref().map(|(hook, terms, when_full)| {
+            let progress: Arc<Progress> = Arc::default();
+            let asked = self.hook_wish.clone().map(|wish| progress.ask_letters(wish));
+            assert_ne!(asked, Some(false), "nothing was asked before");
+            let opened =
+                Opened::Batches { sink: Box::new(hook.clone()), deliver: self.deliver, terms: *terms };
+            SinkInput { name: HOOK.into(), opened, when_full: *when_full, progress }
+        });
         Ok(Inputs {
             state: ("sim".into(), 1),
             writer,
@@ -298,7 +314,10 @@ impl World {
                     when_full,
                     progress: Arc::default(),
                 },
-            ],
+            ]
+            .into_iter()
+            .chain(hook)
+            .collect(),
             settings: Settings {
                 workers: self.workers,
                 cycle_bytes_max: self.cycle_bytes_max,

@@ -184,7 +184,7 @@ fn opened(folder: &Folder) -> Opened {
 fn state_sink(folder: &Folder) -> Box<dyn StateSink> {
     match opened(folder) {
         Opened::State(sink) => sink,
-        Opened::Events { .. } => panic!("no state sink"),
+        Opened::Events { .. } | Opened::Batches { .. } => panic!("no state sink"),
     }
 }
 
@@ -258,7 +258,7 @@ pub(crate) fn the_sink_says_what_it_holds() {
 fn event_sink(folder: &Folder) -> Box<dyn Sink> {
     match opened(folder) {
         Opened::Events { sink, .. } => sink,
-        Opened::State(_) => panic!("no event sink"),
+        Opened::State(_) | Opened::Batches { .. } => panic!("no event sink"),
     }
 }
 

@@ -97,7 +97,7 @@ impl Delivery for Events {
         Ok(())
     }
 
-    fn step(&mut self, view: &View) -> Result<bool, Failure> {
+    fn step(&mut self, view: &View, _: i64) -> Result<bool, Failure> {
         self.last = view.commit();
         self.waiting.read(view, self.cursor, ROWS_PER_DELIVERY)?;
         // What fails half-way is told by the sink itself, where it can tell.
@@ -119,13 +119,8 @@ impl Delivery for Events {
     }
 
     fn skip(&mut self, view: &View, to: Place) -> Result<(), Failure> {
-        while self.cursor < to {
-            self.waiting.read(view, self.cursor, ROWS_PER_DELIVERY)?;
-            let dropped =
-                self.waiting.transitions.iter().filter(|(at, _, t)| *at < to && hears(self.deliver, t));
-            self.known.dropped += dropped.count() as u64;
-            self.cursor = self.waiting.behind.min(to);
-        }
+        self.known.dropped += self.waiting.skip(view, (self.cursor, to), self.deliver)?;
+        self.cursor = self.cursor.max(to);
         Ok(())
     }
 }

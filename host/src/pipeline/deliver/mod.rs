@@ -1,15 +1,19 @@
 //! Delivers to one sink, at its own pace: what stands behind its cursor in the outbox, and what people ask of it.
 //!
-//! A sink that is away is tried again, first soon, then every two seconds; nothing else waits for it but its outbox.
+//! A sink that is away is tried again, first soon, then every few seconds; nothing else waits for it but its outbox.
 
+mod batches;
 mod events;
 mod fill;
+mod replay;
 mod rows;
 mod states;
 
+pub use batches::Batches;
 pub use events::Events;
 pub use states::States;
 
+use super::dead_letters::LetterChange;
 use super::failure::Failure;
 use super::message::{Actor, Address, Envelope, Message};
 use crate::label::outbox::Place;
@@ -39,6 +43,16 @@ pub struct Known {
     /// Of an event sink: messages that it never got, because too much waited for it.
     #[serde(default)]
     pub dropped: u64,
+    /// Of a receiver: its last batch that the end of the outbox cut ends before this. Known before the batch is sent, so it is cut
+    /// the same way, and has the same id, however often it is sent.
+    #[serde(default)]
+    pub planned: Option<Place>,
+    /// Of a receiver: up to here messages go alone, because they were refused together. Known before the first of them is sent.
+    #[serde(default)]
+    pub alone: Option<Place>,
+    /// Of a receiver: dead letters that are kept.
+    #[serde(default)]
+    pub dead_letters: u64,
 }
 
 /// What is known of sinks, by name.
@@ -55,6 +69,8 @@ pub struct Report {
     pub not_before: Option<i64>,
     /// What is to be known of the sink, where there is something.
     pub known: Option<Known>,
+    /// Dead letters that are to be kept or not to be kept any more, in the commit that knows the cursor.
+    pub letters: Vec<LetterChange>,
 }
 
 /// One kind of delivery.
@@ -65,11 +81,11 @@ pub trait Delivery: Send {
     /// A sink that is not this state's or cannot be asked.
     fn resume(&mut self) -> Result<(), Failure>;
 
-    /// Delivers a part of what stands behind the cursor in `view`; true = there is more to do.
+    /// Delivers a part of what stands behind the cursor in `view` at `now` (µs); true = there is more to do.
     ///
     /// # Errors
     /// What was not delivered is delivered again.
-    fn step(&mut self, view: &View) -> Result<bool, Failure>;
+    fn step(&mut self, view: &View, now: i64) -> Result<bool, Failure>;
 
     /// First place that is not delivered yet.
     fn cursor(&self) -> Place;
@@ -82,6 +98,21 @@ pub trait Delivery: Send {
     /// # Errors
     /// The outbox does not read.
     fn skip(&mut self, view: &View, to: Place) -> Result<(), Failure>;
+
+    /// How dead letters have changed since this was last asked.
+    fn take_letters(&mut self) -> Vec<LetterChange> {
+        Vec::new()
+    }
+
+    /// Between two tries of what fails: at first and at most, µs.
+    fn retry_us(&self) -> (i64, i64) {
+        RETRY_US
+    }
+
+    /// How long the sink itself asked to be left alone when it was last tried, µs.
+    fn leave_alone_us(&self) -> i64 {
+        0
+    }
 }
 
 /// The part of the engine that serves one sink.
@@ -110,7 +141,8 @@ impl Deliverer {
             }
             Err(failure) => return Err(failure),
         }
-        Ok(Self { number, delivery, progress, retry_us: RETRY_US.0 })
+        let retry_us = delivery.retry_us().0;
+        Ok(Self { number, delivery, progress, retry_us })
     }
 
     fn deliver(&mut self, view: &View, skip_to: Option<Place>, now: i64) -> Result<Report, Failure> {
@@ -125,15 +157,16 @@ impl Deliverer {
                 return Ok(report);
             }
         }
-        match self.delivery.resume().and_then(|()| self.delivery.step(view)) {
+        match self.delivery.resume().and_then(|()| self.delivery.step(view, now)) {
             Ok(more) => {
-                self.retry_us = RETRY_US.0;
+                self.retry_us = self.delivery.retry_us().0;
                 report.more = more;
                 self.progress.show(|shown| shown.waits_for = None);
             }
             Err(Failure::Sink(error)) if error.is_remote() => {
-                (report.more, report.not_before) = (true, Some(now.saturating_add(self.retry_us)));
-                self.retry_us = (self.retry_us * 2).min(RETRY_US.1);
+                let wait = self.retry_us.max(self.delivery.leave_alone_us());
+                (report.more, report.not_before) = (true, Some(now.saturating_add(wait)));
+                self.retry_us = (self.retry_us * 2).min(self.delivery.retry_us().1);
                 let waits_for = match error {
                     SinkError::Away { target, reason, .. } => format!("{target}: {reason}"),
                     error => error.to_string(),
@@ -143,6 +176,7 @@ impl Deliverer {
             Err(failure) => return Err(failure),
         }
         (report.cursor, report.known) = (self.delivery.cursor(), self.delivery.known());
+        report.letters = self.delivery.take_letters();
         Ok(report)
     }
 }

@@ -138,7 +138,7 @@ impl Delivery for States {
         Ok(())
     }
 
-    fn step(&mut self, view: &View) -> Result<bool, Failure> {
+    fn step(&mut self, view: &View, _: i64) -> Result<bool, Failure> {
         self.last = view.commit();
         self.resumed = false;
         if self.cursor.commit > view.commit() && self.fill.is_none() {

@@ -13,7 +13,7 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Bytes that a table gathers in memory before they become a file; ten tables bound memory and journal.
+/// Bytes that a table gathers in memory before they become a file; eleven tables bound memory and journal.
 const MEMTABLE_BYTES: u64 = 16 << 20;
 /// Journals beyond this are emptied by writing out the tables that hold them back (the least the store takes).
 const JOURNAL_BYTES: u64 = 128 << 20;

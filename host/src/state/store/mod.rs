@@ -34,11 +34,13 @@ pub enum Table {
     Quarantine = 8,
     /// Entries of counted sets that are too long for a page. Written by the state only.
     Sets = 9,
+    /// Messages that the receivers of sinks refused.
+    DeadLetters = 10,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Table; 10] = [
+    pub const ALL: [Table; 11] = [
         Table::Meta,
         Table::Blocks,
         Table::Pages,
@@ -49,6 +51,7 @@ impl Table {
         Table::Outbox,
         Table::Quarantine,
         Table::Sets,
+        Table::DeadLetters,
     ];
 
     /// Its name in the store.
@@ -65,6 +68,7 @@ impl Table {
             Table::Outbox => "outbox",
             Table::Quarantine => "quarantine",
             Table::Sets => "sets",
+            Table::DeadLetters => "dead_letters",
         }
     }
 

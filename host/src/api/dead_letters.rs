@@ -1,0 +1,175 @@
+//! Dead letters of a sink: listed by age, sent again, dropped. Who delivers does the work, beside everything else.
+
+use super::error::ApiError;
+use super::quarantine::{parse, text};
+use super::reader::Reader;
+use super::request::JsonBody;
+use super::role::{Access, Role};
+use super::route::Route;
+use super::routes::{Answer, Api, Asked, Named, Shared, answer};
+use super::sinks::{SINK, Sink, one};
+use super::write::{Why, Write};
+use crate::label::outbox::Place;
+use crate::pipeline::dead_letters::{Letter, at, behind};
+use crate::sink::progress::{Which, Wish};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// Most letters in one answer, and most ids in one request.
+const LIMIT_MAX: usize = 1_000;
+/// Letters in an answer where the question does not say.
+const LIMIT_DEFAULT: usize = 100;
+/// What `replay` and `drop` may be refused with.
+const REFUSALS: &[(u16, &str)] =
+    &[SINK, (404, "unknown-letter"), (409, "no-dead-letters"), (409, "sink-busy"), (409, "no-host")];
+
+/// A dead letter and its id.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ListedLetter {
+    /// `COMMIT-INDEX` of its message.
+    pub id: String,
+    /// The rest.
+    #[serde(flatten)]
+    pub letter: Letter,
+}
+
+/// Some dead letters of a sink, the oldest first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DeadLetters {
+    /// Commit of the answer.
+    pub commit: u64,
+    /// Letters that are kept, in all.
+    pub dead_letters: u64,
+    /// The letters.
+    pub letters: Vec<ListedLetter>,
+    /// Where to go on; null = these were the last.
+    pub next: Option<String>,
+}
+
+/// All of them.
+pub(super) fn routes() -> Vec<Route> {
+    const VIEWER: Access = Access::Role(Role::Viewer);
+    const OPERATOR: Access = Access::Role(Role::Operator);
+    vec![
+        Route::get("/v1/sinks/{sink}/dead-letters", VIEWER, list)
+            .named("listDeadLetters", "Messages that a sink's receiver refused, the oldest first.")
+            .query::<ListQuery>()
+            .json::<DeadLetters>(200)
+            .refuses(&[SINK, (409, "bad-cursor")]),
+        Route::post("/v1/sinks/{sink}/dead-letters/replay", OPERATOR, replay)
+            .named(
+                "replayDeadLetters",
+                "Sends dead letters again, one by one; those that are taken are kept no longer.",
+            )
+            .takes::<WhichBody>()
+            .query::<Why>()
+            .reads_headers(&["Idempotency-Key"])
+            .json::<Sink>(202)
+            .refuses(REFUSALS),
+        Route::post("/v1/sinks/{sink}/dead-letters/drop", OPERATOR, drop_some)
+            .named("dropDeadLetters", "Drops dead letters: nobody is told what they say.")
+            .takes::<WhichBody>()
+            .query::<Why>()
+            .reads_headers(&["Idempotency-Key"])
+            .json::<Sink>(202)
+            .refuses(REFUSALS),
+    ]
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ListQuery {
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+async fn list(State(api): Shared, path: Named<String>, query: Asked<ListQuery>) -> Answer {
+    let (Path(name), Query(query)) = (path?, query?);
+    answer(&api, move |reader| page(reader, &name, &query)).await
+}
+
+fn page(reader: &Reader, name: &str, query: &ListQuery) -> Result<DeadLetters, ApiError> {
+    let sink = one(reader, name)?;
+    let bad = |text: &str| ApiError::BadCursor { cursor: text.chars().take(80).collect() };
+    let cursor = query.cursor.as_deref();
+    let after = cursor.map(|text| parse(text).ok_or_else(|| bad(text))).transpose()?;
+    let limit = query.limit.map_or(LIMIT_DEFAULT, |limit| limit as usize).clamp(1, LIMIT_MAX);
+    let mut found = behind(&reader.view, name, after, limit + 1)?;
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let next = found.last().filter(|_| more).map(|(place, _)| text(*place));
+    let letters = found.into_iter().map(|(place, letter)| ListedLetter { id: text(place), letter }).collect();
+    Ok(DeadLetters { commit: reader.commit(), dead_letters: sink.dead_letters, letters, next })
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct WhichBody {
+    /// Ids of letters, at most 1,000.
+    #[serde(default)]
+    ids: Vec<String>,
+    /// All that there are, in place of `ids`.
+    #[serde(default)]
+    all: bool,
+}
+
+async fn replay(
+    wish: Result<Write, ApiError>,
+    path: Named<String>,
+    body: Result<JsonBody<WhichBody>, ApiError>,
+) -> Answer {
+    ask(wish?, path?.0, body?, Wish::Replay).await
+}
+
+async fn drop_some(
+    wish: Result<Write, ApiError>,
+    path: Named<String>,
+    body: Result<JsonBody<WhichBody>, ApiError>,
+) -> Answer {
+    ask(wish?, path?.0, body?, Wish::Drop).await
+}
+
+async fn ask(
+    wish: Write,
+    name: String,
+    JsonBody(body, sent): JsonBody<WhichBody>,
+    what: fn(Which) -> Wish,
+) -> Answer {
+    wish.once(&sent, move |api, _| async move { asked(&api, &name, &body, what) }).await
+}
+
+fn asked(api: &Api, name: &str, body: &WhichBody, what: fn(Which) -> Wish) -> Answer {
+    let reader = api.reader()?;
+    let sink = one(&reader, name)?;
+    let which = which(&reader, name, body)?;
+    if sink.kind.as_deref() != Some("webhook") {
+        return Err(ApiError::NoDeadLetters { name: name.to_owned() });
+    }
+    let progress = reader.about.delivery.get(name).ok_or(ApiError::NoHost)?;
+    if !progress.ask_letters(what(which)) {
+        return Err(ApiError::SinkBusy { name: name.to_owned() });
+    }
+    super::release_routes::with_status(StatusCode::ACCEPTED, &sink)
+}
+
+fn which(reader: &Reader, name: &str, WhichBody { ids, all }: &WhichBody) -> Result<Which, ApiError> {
+    let bad = |why: &str| ApiError::BadRequest(format!("body: {why}"));
+    match (ids.len(), all) {
+        (0, true) => return Ok(Which::All),
+        (0, false) => return Err(bad("name some `ids`, or say `\"all\": true`")),
+        (_, true) => return Err(bad("either `ids` or `all`")),
+        (many, _) if many > LIMIT_MAX => return Err(bad("at most 1,000 `ids` at once")),
+        _ => {}
+    }
+    let mut places: BTreeSet<Place> = BTreeSet::new();
+    for id in ids {
+        let unknown = || ApiError::UnknownLetter { sink: name.to_owned(), id: id.chars().take(80).collect() };
+        let place = parse(id).ok_or_else(unknown)?;
+        at(&reader.view, name, place)?.ok_or_else(unknown)?;
+        places.insert(place);
+    }
+    Ok(Which::At(places))
+}
