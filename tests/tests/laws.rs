@@ -441,7 +441,7 @@ fn sinks_that_are_away_for_half_an_hour_are_tried_now_and_then_and_get_everythin
     for when_full in [WhenFull::Hold, WhenFull::DropOldest] {
         let mut random = Random(5);
         let mut world = World::new(&Config { seed: 5, events: 2_000, users: 60, ..Config::default() });
-        world.pace_us = 100_000;
+        world.pace_us = 20_000;
         world.when_full = (when_full, TRIES);
         world.held.leave(TRIES.into());
         let begin = world.now;
@@ -600,7 +600,7 @@ fn messages_are_taken_or_dead_letters_through_crashes() {
     for seed in 0..12 {
         let mut random = Random(seed);
         let mut world = World::new(&Config { seed, events: 500, users: 120, ..Config::default() });
-        world.pace_us = 100_000; // tries are far apart
+        world.pace_us = 20_000; // tries are far apart
         let terms = terms(&mut random);
         let hook = Hook::new(3 + random.below(9), 11);
         world.hook = Some((hook.clone(), terms, WhenFull::Hold));

@@ -51,6 +51,7 @@ pub(crate) fn run() -> Result<()> {
     run_command(Command::new(&retag).args(["rule", "build", "rules/payer"]).current_dir(root()))?;
     println!("\n== MariaDB, Kafka, Maxwell and Redis start\n");
     let mut shop = Shop::open(&retag)?;
+    shop.wait()?;
     shop.tell()?;
     shop.measure()?;
     shop.typed()
@@ -116,6 +117,17 @@ impl Shop {
             redis.port()
         );
         Ok(Self { host, _maxwell: maxwell, database, _kafka: kafka, redis })
+    }
+
+    /// Waits until the host follows the topic and Redis has what the state has: nothing.
+    fn wait(&mut self) -> Result<()> {
+        let begin = now();
+        while self.redis.command(&["HGET", "{retag:0}:facts", "whole"])? != "1" {
+            self.labels()?;
+            ensure!(begin.elapsed() < LIMIT, "the host is not ready after {LIMIT:?}; its log says why");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
     }
 
     /// The labels that lie in Redis, as `redis-cli` shows them.

@@ -9,7 +9,9 @@ use crate::sink::{LabelSet, StateSink, Stored, Version};
 use crate::state::{SHARDS, split_entity_key};
 
 /// Keys of the state in one slice.
-const KEYS_PER_SLICE: usize = 2_000;
+const KEYS_PER_SLICE: usize = 10_000;
+/// Lists of what the sink holds in one slice.
+const LISTS_PER_SLICE: usize = 10;
 
 /// What it is done for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,12 +97,25 @@ impl Fill {
             self.of_state(sink, sets)?;
             return Ok(false);
         }
-        let listed = sink.list(!self.listing, self.mends())?;
-        self.listing = true;
-        let Some(listed) = listed else { return Ok(true) };
+        for _ in 0..LISTS_PER_SLICE {
+            let listed = sink.list(!self.listing, self.mends())?;
+            self.listing = true;
+            let Some(listed) = listed else { return Ok(true) };
+            self.of_sink(sink, sets, &listed)?;
+        }
+        Ok(false)
+    }
+
+    /// Some of what the sink holds.
+    fn of_sink(
+        &mut self,
+        sink: &mut dyn StateSink,
+        sets: &Sets<'_>,
+        listed: &[Stored],
+    ) -> Result<(), Failure> {
         self.keys += listed.len() as u64;
         let mut wrong = Vec::new();
-        for stored in &listed {
+        for stored in listed {
             let is_begun = stored.version.epoch == sets.version.epoch && stored.version.commit >= self.begun;
             if self.is_resync() && is_begun || !self.concerns(stored) {
                 continue;
@@ -121,7 +136,7 @@ impl Fill {
         if !wrong.is_empty() {
             sink.put(&wrong, true)?;
         }
-        Ok(false)
+        Ok(())
     }
 
     /// A slice of the state's keys.

@@ -70,9 +70,7 @@ impl Listing {
             if cursor == 0 {
                 parts.pop_front();
             }
-            if !found.is_empty() {
-                return Ok(Some(found));
-            }
+            return Ok(Some(found)); // though nothing was found: a call ends soon
         }
         Ok(None)
     }

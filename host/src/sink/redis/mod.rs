@@ -304,7 +304,11 @@ impl StateSink for Redis {
         for (n, (entity, key)) in keys.iter().enumerate() {
             of_buckets.entry((self.layout.bucket(key), entity)).or_default().push(n);
         }
-        let command = |((bucket, entity), numbers): (&(u16, &str), &Vec<usize>)| {
+        let runs = of_buckets
+            .iter()
+            .flat_map(|(place, numbers)| numbers.chunks(KEYS_PER_RUN).map(move |numbers| (place, numbers)));
+        let runs: Vec<(&(u16, &str), &[usize])> = runs.collect();
+        let command = |((bucket, entity), numbers): &(&(u16, &str), &[usize])| {
             let mut command = GET.on(&[&self.layout.records(*bucket, entity)]);
             command.arg(self.layout.members(*bucket, entity));
             for (_, key) in numbers.iter().filter_map(|n| keys.get(*n)) {
@@ -312,10 +316,10 @@ impl StateSink for Redis {
             }
             command
         };
-        let commands: Vec<_> = of_buckets.iter().map(command).collect();
+        let commands: Vec<_> = runs.iter().map(command).collect();
         let answers: Vec<Vec<(Option<Vec<u8>>, bool)>> = self.connection()?.run(&commands)?;
         let mut found = vec![None; keys.len()];
-        for (numbers, answers) in of_buckets.values().zip(answers) {
+        for ((_, numbers), answers) in runs.iter().zip(answers) {
             for (n, (record, agrees)) in numbers.iter().zip(answers) {
                 if let (Some(place), Some((entity, key)), Some(record)) =
                     (found.get_mut(*n), keys.get(*n), record)
