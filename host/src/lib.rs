@@ -14,6 +14,7 @@ pub mod state;
 pub mod registry;
 pub mod config;
 pub mod clock;
+pub mod priority;
 pub mod failpoint;
 pub mod api;
 pub mod cli;

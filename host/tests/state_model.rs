@@ -22,6 +22,7 @@ fn small() -> Limits {
         page_bytes: 64,
         page_bytes_max: 120,
         fold_pages: 1,
+        page_cache_bytes: 200,
         set_in_place_max: 1,
         set_row_bytes_max: 30,
     }

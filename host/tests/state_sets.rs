@@ -23,6 +23,7 @@ fn limits() -> Limits {
         page_bytes: 600,
         page_bytes_max: 900,
         fold_pages: 1,
+        page_cache_bytes: 200,
         set_row_bytes_max: 300,
         ..Limits::default()
     }

@@ -55,8 +55,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let archive = dist.join(format!("{name}.tar.gz"));
     // The same files give the same archive.
     let mut tar = Command::new("tar");
-    tar.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mtime=@0", "-czf"]);
-    tar.env("GZIP", "-n").arg(&archive).arg("-C").arg(&dist).arg(&name);
+    tar.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mtime=@0"]);
+    tar.args(["-I", "gzip -n", "-cf"]).arg(&archive).arg("-C").arg(&dist).arg(&name);
     run_command(&mut tar)?;
     let sum =
         output(Command::new("sha256sum").arg(archive.file_name().unwrap_or_default()).current_dir(&dist))?;
@@ -87,12 +87,13 @@ fn assemble(retag: &Path, folder: &Path, is_dev: bool) -> Result<()> {
     for (from, to) in COPIED {
         copy(&root().join(from), &place(folder, to)?)?;
     }
-    for page in std::fs::read_dir(root().join("docs"))? {
-        let page = page?.path();
-        if page.is_file() {
-            let to =
-                format!("share/doc/retag/docs/{}", page.file_name().unwrap_or_default().to_string_lossy());
-            copy(&page, &place(folder, &to)?)?;
+    for pages in ["docs", "docs/decisions"] {
+        for page in std::fs::read_dir(root().join(pages))? {
+            let page = page?.path();
+            let name = page.file_name().unwrap_or_default().to_string_lossy();
+            if page.is_file() {
+                copy(&page, &place(folder, &format!("share/doc/retag/{pages}/{name}"))?)?;
+            }
         }
     }
     for (shell, to) in COMPLETIONS {

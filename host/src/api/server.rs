@@ -10,6 +10,7 @@ use super::error::ApiError;
 use super::routes::{Api, router};
 use super::transitions::Ending;
 use crate::pipeline::parts::SharedView;
+use crate::priority::answer_at_once;
 use axum::Router;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -170,6 +171,7 @@ where
         .build()?;
     let (stop, stopped) = watch::channel(false);
     let run = move || {
+        answer_at_once();
         // Fails only where the runtime has no I/O, which it was built with.
         let _ = runtime.block_on(serve(stopped));
         runtime.shutdown_timeout(GRACE / 2);

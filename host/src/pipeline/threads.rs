@@ -7,6 +7,7 @@ use super::coordinator::Pipeline;
 use super::failure::Failure;
 use super::message::{Actor, Address, Envelope, Message};
 use crate::clock;
+use crate::priority::stand_back;
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -51,7 +52,7 @@ pub fn run(
             let named = std::thread::Builder::new().name(name(address));
             let nice = i32::from(watch.nice);
             let work = move || {
-                let _ = rustix::process::nice(nice); // where that is not allowed all are alike
+                stand_back(nice);
                 serve(address, part, &receiver, &post);
             };
             named

@@ -4,7 +4,7 @@
 //! further file is compiled.
 
 use super::error::RuleError;
-use rustix::process::nice;
+use crate::priority::stand_back;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread::Builder;
@@ -44,7 +44,7 @@ pub(super) fn compile(
         let (engine, wasm) = (engine.clone(), wasm.to_vec());
         let (give, take) = sync_channel(1);
         let work = move || {
-            let _ = nice(NICENESS); // it stands back no further where that is not allowed
+            stand_back(NICENESS);
             let _ = give.send(Module::from_binary(&engine, &wasm)); // nobody may wait any more
         };
         let thread = Builder::new().name("compiler".into()).spawn(work);

@@ -14,7 +14,8 @@ use super::members;
 use super::merge::{self, Merged, Span};
 use super::meta::{self, LastCommit};
 use super::overlay::ShardView;
-use super::page::{Page, PageRecords, hex};
+use super::page::{self, Page, PageRecords, hex};
+use super::page_cache::PageCache;
 use super::run::Merge;
 use super::set_rows;
 use super::store::{Batch, Row, Table};
@@ -66,18 +67,19 @@ impl StateWriter {
         let Some(mut job) = self.fold.take().or_else(|| self.next_fold()) else { return Ok(None) };
         let Some(shard) = self.view.shards.get(usize::from(job.shard)).cloned() else { return Ok(None) };
         let mut report = FoldReport { shard: job.shard, ..FoldReport::default() };
-        let mut batch = Batch::default();
+        let (mut batch, mut pages) = (Batch::default(), PageCache::clone(&shard.pages));
         for _ in 0..self.limits.fold_pages.max(1) {
-            report.finished = !self.fold_page(&mut job, &shard, &mut batch, &mut report)?;
+            report.finished = !self.fold_page(&mut job, &shard, (&mut batch, &mut pages), &mut report)?;
             if report.finished || report.bytes > STEP_BYTES_MAX {
                 break;
             }
         }
         let mut shards = self.view.shards.clone();
-        if report.finished {
-            self.close_fold(&job, &shard, &mut batch)?;
-            let folded = shards.get_mut(usize::from(job.shard)).map(Arc::make_mut);
-            if let Some(folded) = folded {
+        let folded = shards.get_mut(usize::from(job.shard)).map(Arc::make_mut);
+        if let Some(folded) = folded {
+            folded.pages = Arc::new(pages);
+            if report.finished {
+                self.close_fold(&job, &shard, &mut batch)?;
                 let before = folded.blocks.len();
                 folded.drop_blocks(job.until);
                 report.blocks_dropped = u32::try_from(before - folded.blocks.len()).unwrap_or(u32::MAX);
@@ -114,7 +116,7 @@ impl StateWriter {
         &self,
         job: &mut FoldJob,
         shard: &ShardView,
-        batch: &mut Batch,
+        (batch, pages): (&mut Batch, &mut PageCache),
         report: &mut FoldReport,
     ) -> Result<bool, StoreError> {
         let place = |key: &[u8]| format!("keys from {} in shard {} under fold", hex(key), job.shard);
@@ -122,8 +124,7 @@ impl StateWriter {
         let changes = Merge::new(blocks.map(|block| block.run()), &job.next);
         let changes = changes.map_err(|e| StoreError::corrupt(place(&job.next), e))?;
         let Some(key) = changes.key() else { return Ok(false) };
-        let snapshot = &*self.view.snapshot;
-        let page = Page::covering(snapshot, job.shard, key)?.with_upper(snapshot, job.shard)?;
+        let page = self.view.page(job.shard, key)?;
         if page.folded() < job.until {
             let set_rows = batch.rows.len();
             let (records, lost) =
@@ -131,9 +132,13 @@ impl StateWriter {
             report.bytes += batch.rows.iter().skip(set_rows).map(row_bytes).sum::<u64>();
             job.lost.extend(lost);
             let sizes = (self.limits.page_bytes, self.limits.page_bytes_max);
-            let (pages, bytes) = records.write(batch, (job.shard, &page.lower), job.until, sizes);
-            report.pages += pages;
+            let first = batch.rows.len();
+            let (written, bytes) = records.write(batch, (job.shard, &page.lower), job.until, sizes);
+            report.pages += written;
             report.bytes += bytes;
+            let written = batch.rows.iter().skip(first).map(page::written).collect::<Result<_, _>>();
+            let written = written.map_err(|e| StoreError::corrupt(place(&page.lower), e))?;
+            pages.replace(written, page.upper.as_deref(), self.limits.page_cache_bytes);
         }
         match page.upper {
             Some(upper) => job.next = upper,
@@ -169,7 +174,7 @@ impl StateWriter {
         batch: &mut Batch,
     ) -> Result<(PageRecords, Vec<u32>), Unplaced> {
         let (lower, upper) = (page.lower.as_slice(), page.upper.as_deref());
-        let span = Span { page: page.run.as_ref(), blocks: &shard.blocks, lower, upper, until: job.until };
+        let span = Span { page: page.run.as_deref(), blocks: &shard.blocks, lower, upper, until: job.until };
         let dropped = &job.dropped.dropped;
         let limits = self.limits.set_rows();
         let (mut records, mut lost) = (PageRecords::default(), Vec::new());

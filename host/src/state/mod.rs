@@ -19,6 +19,7 @@ mod merge;
 mod meta;
 mod overlay;
 mod page;
+mod page_cache;
 mod page_starts;
 mod run;
 mod set;

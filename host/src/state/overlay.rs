@@ -6,6 +6,7 @@ use super::block::{BlockReader, Entry, Life};
 use super::cell::Change;
 use super::dictionary::Edits;
 use super::members::{ChunkKey, MarkChanges, ShardMembers};
+use super::page_cache::PageCache;
 use super::run::Run;
 use super::varint::Malformed;
 use std::collections::BTreeSet;
@@ -99,6 +100,8 @@ impl OverlayBlock {
 /// One shard as of one commit, above its pages.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ShardView {
+    /// Pages that stand in memory.
+    pub(super) pages: Arc<PageCache>,
     /// Ascending commits.
     pub(super) blocks: Vec<Arc<OverlayBlock>>,
     /// Bytes of the blocks.

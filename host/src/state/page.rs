@@ -8,13 +8,15 @@
 use super::CommitId;
 use super::error::StoreError;
 use super::run::{Run, RunKind, RunWriter};
-use super::store::{Batch, Snapshot, Table};
+use super::store::{Batch, Row, Snapshot, Table};
+use super::varint::Malformed;
+use std::sync::Arc;
 
 /// A page and the keys that it covers.
 #[derive(Debug, Default)]
 pub(super) struct Page {
     /// Its records; none where the shard has no page yet, then the whole shard is covered.
-    pub(super) run: Option<Run>,
+    pub(super) run: Option<Arc<Run>>,
     /// Lowest key covered.
     pub(super) lower: Vec<u8>,
     /// First key no longer covered; none = the shard's end.
@@ -40,7 +42,7 @@ impl Page {
         };
         let run = Run::open(value, RunKind::Page)
             .map_err(|e| StoreError::corrupt(format!("page {} of shard {shard}", hex(lower)), e))?;
-        Ok(Self { run: Some(run), lower: lower.to_vec(), upper: None })
+        Ok(Self { run: Some(Arc::new(run)), lower: lower.to_vec(), upper: None })
     }
 
     /// The page that begins at `lower`, if it has `key` or one behind it: then it covers `key`.
@@ -53,7 +55,7 @@ impl Page {
         let corrupt = |e| StoreError::corrupt(format!("page {} of shard {shard}", hex(lower)), e);
         let run = Run::open(value, RunKind::Page).map_err(corrupt)?;
         let (_, reaches) = run.seek(key).map_err(corrupt)?;
-        Ok(reaches.then(|| Self { run: Some(run), lower: lower.to_vec(), upper: None }))
+        Ok(reaches.then(|| Self { run: Some(Arc::new(run)), lower: lower.to_vec(), upper: None }))
     }
 
     /// Finds where the next page begins.
@@ -74,8 +76,14 @@ impl Page {
 
     /// The commit that the page includes; 0 where there is none.
     pub(super) fn folded(&self) -> CommitId {
-        self.run.as_ref().map_or(0, Run::stamp)
+        self.run.as_ref().map_or(0, |run| run.stamp())
     }
+}
+
+/// Lowest key and records of a page as it was put into a batch.
+pub(super) fn written((_, key, value): &Row) -> Result<(Vec<u8>, Run), Malformed> {
+    let run = Run::open(value.clone().unwrap_or_default(), RunKind::Page)?;
+    Ok((key.get(1..).unwrap_or(&[]).to_vec(), run))
 }
 
 /// Key bytes for people.

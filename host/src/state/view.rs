@@ -113,13 +113,17 @@ impl View {
 
     fn get_to(&self, shard: usize, key: &[u8], depth: Depth) -> Result<Option<Record>, StoreError> {
         let (number, overlay) = self.shard(shard)?;
-        let page = self.page_of(number, key)?;
+        let run = match overlay.pages.run(key) {
+            Some(run) => Some(run.clone()),
+            None => self.page_of(number, key)?.run,
+        };
+        let folded = run.as_ref().map_or(0, |run| run.stamp());
         let corrupt = |e: Malformed| StoreError::corrupt(format!("key {} in shard {shard}", hex(key)), e);
         let read = || -> Result<Option<Record>, Malformed> {
-            let stored = page.run.as_ref().map(|run| run.find(key)).transpose()?.flatten();
+            let stored = run.as_ref().map(|run| run.find(key)).transpose()?.flatten();
             let mut record = stored.map(Record::decode).transpose()?;
             let hash = xxh3_64(key);
-            for block in overlay.blocks.iter().filter(|block| block.commit() > page.folded()) {
+            for block in overlay.blocks.iter().filter(|block| block.commit() > folded) {
                 if let Some(entry) = block.find(key, hash)? {
                     entry.apply(&mut record)?;
                 }
@@ -129,7 +133,15 @@ impl View {
         self.live(number, read().map_err(corrupt)?, depth)
     }
 
-    /// The page that covers `key`, without `upper`.
+    /// The page that covers `key`, whole.
+    pub(super) fn page(&self, shard: u8, key: &[u8]) -> Result<Page, StoreError> {
+        match self.shards.get(usize::from(shard)).and_then(|of| of.pages.page(key)) {
+            Some(page) => Ok(page),
+            None => Page::covering(&*self.snapshot, shard, key)?.with_upper(&*self.snapshot, shard),
+        }
+    }
+
+    /// The page that covers `key`, from the store, without `upper`.
     fn page_of(&self, shard: u8, key: &[u8]) -> Result<Page, StoreError> {
         if let Some(lower) = self.page_starts.before(shard, key)
             && let Some(page) = Page::beginning(&*self.snapshot, shard, (&lower, key))?
@@ -175,7 +187,7 @@ impl View {
     /// What the store says, or [`StoreError::Corrupt`].
     pub fn page_around(&self, shard: usize, key: &[u8]) -> Result<PageRead, StoreError> {
         let (number, _) = self.shard(shard)?;
-        let page = Page::covering(&*self.snapshot, number, key)?.with_upper(&*self.snapshot, number)?;
+        let page = self.page(number, key)?;
         let records = self.read_span(shard, &page, &page.lower, (usize::MAX, Depth::Brief))?;
         Ok(PageRead { lower: page.lower.into(), upper: page.upper.map(Into::into), records })
     }
@@ -188,7 +200,7 @@ impl View {
         (limit, depth): (usize, Depth),
     ) -> Result<Vec<KeyRecord>, StoreError> {
         let (number, overlay) = self.shard(shard)?;
-        let (page, upper) = (page.run.as_ref(), page.upper.as_deref());
+        let (page, upper) = (page.run.as_deref(), page.upper.as_deref());
         let span = Span { page, blocks: &overlay.blocks, lower, upper, until: CommitId::MAX };
         let mut records = Vec::new();
         let walked = span.walk::<Unplaced>(|key, merged| {
@@ -243,7 +255,7 @@ impl View {
         // The least key greater than `after` is `after` with a zero byte behind.
         let mut from = after.map_or_else(Vec::new, |after| [after, &[0]].concat());
         while records.len() < limit {
-            let page = Page::covering(&*self.snapshot, number, &from)?.with_upper(&*self.snapshot, number)?;
+            let page = self.page(number, &from)?;
             let left = limit - records.len();
             records.append(&mut self.read_span(shard, &page, &from, (left, depth))?);
             match page.upper {

@@ -33,6 +33,8 @@ pub struct Limits {
     pub page_bytes_max: usize,
     /// Pages that one step of a fold rewrites.
     pub fold_pages: usize,
+    /// Bytes of pages of a shard that stand in memory.
+    pub page_cache_bytes: usize,
     /// Entries of a counted set beyond which it gets rows of its own; it comes back below half of it.
     pub set_in_place_max: usize,
     /// Bytes from which such a row is split.
@@ -53,6 +55,7 @@ impl Default for Limits {
             page_bytes: 32 << 10,
             page_bytes_max: 64 << 10,
             fold_pages: 32,
+            page_cache_bytes: 2 << 20,
             set_in_place_max: 64,
             set_row_bytes_max: 4 << 10,
         }

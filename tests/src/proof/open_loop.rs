@@ -4,6 +4,7 @@
 use super::figures::moment_of;
 use anyhow::{Context, Result, bail};
 use retag_host::clock::moment;
+use retag_host::priority::answer_at_once;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -107,6 +108,7 @@ pub fn run(
     mut path: impl FnMut(u64) -> String,
     mut take: impl FnMut(&Answered<'_>),
 ) -> Result<()> {
+    answer_at_once(); // else its own waits for a core are taken for the host's
     let Schedule { address, token, rate, total, .. } = schedule;
     let open = |_| Connection::open(address);
     let mut all = (0..schedule.connections).map(open).collect::<Result<Vec<_>>>()?;

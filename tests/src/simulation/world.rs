@@ -184,6 +184,7 @@ impl World {
                 page_bytes: 400,
                 page_bytes_max: 800,
                 fold_pages: 2,
+                page_cache_bytes: 1500,
                 set_in_place_max: 64,
                 set_row_bytes_max: 200,
             },

@@ -7,6 +7,7 @@
 
 use super::{Batch, KeyValue, Snapshot, Store, Table, Visit};
 use crate::failpoint::{self, Step};
+use crate::priority::stand_back;
 use crate::state::error::StoreError;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 use std::ops::Bound;
@@ -80,7 +81,7 @@ impl FjallStore {
     /// [`StoreError::Io`] or [`StoreError::Store`] with the path.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let open = || {
-            let _ = rustix::process::nice(NICENESS); // the store's threads inherit it; where it is not allowed all are alike
+            stand_back(NICENESS); // the store's threads inherit it
             Database::builder(path)
                 .cache_size(CACHE_BYTES)
                 .max_journaling_size(JOURNAL_BYTES)
