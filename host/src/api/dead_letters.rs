@@ -108,10 +108,11 @@ fn page(reader: &Reader, name: &str, query: &ListQuery) -> Result<DeadLetters, A
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct WhichBody {
-    /// Ids of letters, at most 1,000.
+    /// Ids of letters.
     #[serde(default)]
+    #[schemars(length(max = 1_000))]
     ids: Vec<String>,
-    /// All that there are, in place of `ids`.
+    /// All that there are, whatever `ids` says.
     #[serde(default)]
     all: bool,
 }
@@ -156,13 +157,11 @@ fn asked(api: &Api, name: &str, body: &WhichBody, what: fn(Which) -> Wish) -> An
 }
 
 fn which(reader: &Reader, name: &str, WhichBody { ids, all }: &WhichBody) -> Result<Which, ApiError> {
-    let bad = |why: &str| ApiError::BadRequest(format!("body: {why}"));
-    match (ids.len(), all) {
-        (0, true) => return Ok(Which::All),
-        (0, false) => return Err(bad("name some `ids`, or say `\"all\": true`")),
-        (_, true) => return Err(bad("either `ids` or `all`")),
-        (many, _) if many > LIMIT_MAX => return Err(bad("at most 1,000 `ids` at once")),
-        _ => {}
+    if *all {
+        return Ok(Which::All);
+    }
+    if ids.len() > LIMIT_MAX {
+        return Err(ApiError::BadRequest("body: at most 1,000 `ids` at once".into()));
     }
     let mut places: BTreeSet<Place> = BTreeSet::new();
     for id in ids {
