@@ -22,6 +22,9 @@ mod dead_letters;
 mod dev;
 #[path = "e2e/disk.rs"]
 mod disk;
+#[allow(dead_code)] // this binary needs only a part of it
+#[path = "e2e/following.rs"]
+mod following;
 #[path = "e2e/format.rs"]
 mod format;
 #[path = "e2e/harness.rs"]

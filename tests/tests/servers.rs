@@ -10,6 +10,8 @@ mod client;
 mod database;
 #[path = "servers/dist.rs"]
 mod dist;
+#[path = "e2e/following.rs"]
+mod following;
 #[allow(dead_code)] // this binary needs only a part of it
 #[path = "e2e/harness.rs"]
 mod harness;

@@ -42,13 +42,6 @@ pub struct Stored {
 }
 
 impl LabelSet<'_> {
-    /// The set without entity and key: `{"v":[EPOCH,COMMIT],"labels":{"never_paid":true,"tier":"gold"}}`.
-    #[must_use]
-    pub fn record(&self) -> String {
-        let record = Record { v: (self.version.epoch, self.version.commit), labels: Shown(&self.labels) };
-        serde_json::to_string(&record).unwrap_or_default() // text and numbers always become JSON
-    }
-
     /// Whether `stored` has the same labels; a set that is not stored has none.
     #[must_use]
     pub fn is(&self, stored: Option<&Stored>) -> bool {
@@ -58,7 +51,8 @@ impl LabelSet<'_> {
     }
 }
 
-/// Labels as a record has them.
+/// Labels as a record has them: `{"never_paid":true,"tier":"gold"}`. A record has its version in front of them:
+/// `{"v":[EPOCH,COMMIT],"labels":{…}}`.
 #[must_use]
 pub(super) fn text_of(labels: &Labels<'_>) -> String {
     serde_json::to_string(&Shown(labels)).unwrap_or_default() // text always becomes JSON
@@ -87,12 +81,6 @@ pub(super) fn read_record(text: &[u8]) -> Option<(Version, BTreeMap<String, Opti
     Some((Version { epoch: read.v.0, commit: read.v.1 }, labels))
 }
 
-#[derive(Serialize)]
-struct Record<'a> {
-    v: (u64, u64),
-    labels: Shown<'a>,
-}
-
 /// Labels as they are shown: `true` for a flag, else the value's name.
 pub(super) struct Shown<'a>(pub(super) &'a Labels<'a>);
 
@@ -113,14 +101,15 @@ mod tests {
         let labels: Labels = [("never_paid", None), ("tier", Some("go\"ld"))].into();
         let version = Version { epoch: 2, commit: 77 };
         let set = LabelSet { entity: "user", key: "42".into(), labels, version };
-        assert_eq!(set.record(), r#"{"v":[2,77],"labels":{"never_paid":true,"tier":"go\"ld"}}"#);
-        let (read, labels) = read_record(set.record().as_bytes()).unwrap();
+        assert_eq!(text_of(&set.labels), r#"{"never_paid":true,"tier":"go\"ld"}"#);
+        let record = |set: &LabelSet<'_>| format!(r#"{{"v":[2,77],"labels":{}}}"#, text_of(&set.labels));
+        let (read, labels) = read_record(record(&set).as_bytes()).unwrap();
         assert_eq!(read, version);
         let stored = Stored { entity: "user".into(), key: "42".into(), labels, version };
         assert!(set.is(Some(&stored)) && !set.is(None));
         let none = LabelSet { labels: Labels::new(), ..set.clone() };
         assert!(none.is(None) && !none.is(Some(&stored)));
-        assert_eq!(none.record(), r#"{"v":[2,77],"labels":{}}"#);
+        assert_eq!(record(&none), r#"{"v":[2,77],"labels":{}}"#);
         for text in ["", "{}", "[1,2]", r#"{"v":[1],"labels":{}}"#] {
             assert_eq!(read_record(text.as_bytes()), None, "{text}");
         }

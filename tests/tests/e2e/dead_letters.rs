@@ -1,9 +1,10 @@
 //! Dead letters of a webhook for people: listed, sent again, dropped, bounded, told in status and metrics, and never left behind
 //! unasked.
 
+use crate::following::{Shop, follow};
 use crate::harness::Folder;
 use crate::receiver::{Receiver, Reply, id_of};
-use crate::webhook::{Shop, folder, follow, hook, letters, read, settled, waits};
+use crate::webhook::{USERS, folder, hook, letters, read, settled, waits};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -36,7 +37,7 @@ fn dead(folder: &Folder, what: &str, args: &[&str]) -> crate::harness::Ended {
 fn dead_letters_are_listed_sent_again_and_dropped() {
     let receiver = refusing(&['3', '7']);
     let folder = folder(&url(&receiver), "");
-    Shop::new(41).write(&folder, 400);
+    Shop::new(41, USERS).write(&folder, 400);
     let mut host = follow(&folder);
     settled(&mut host, &folder, &receiver);
     let first = letters(&folder);
@@ -107,7 +108,7 @@ fn dead_letters_are_listed_sent_again_and_dropped() {
 fn dead_letters_are_bounded_and_the_sink_holds() {
     let receiver = refusing(&['3', '7']);
     let folder = folder(&url(&receiver), "dead_letters_max = 2");
-    Shop::new(42).write(&folder, 400);
+    Shop::new(42, USERS).write(&folder, 400);
     let mut host = follow(&folder);
     let said = waits(&mut host, &folder);
     assert!(said.contains("2 of at most 2 are kept") && said.contains("no such user"), "{said}");
@@ -130,7 +131,7 @@ fn dead_letters_are_bounded_and_the_sink_holds() {
 fn dead_letters_keep_a_sink_from_being_forgotten_unasked() {
     let receiver = refusing(&['3']);
     let folder = folder(&url(&receiver), "");
-    Shop::new(43).write(&folder, 300);
+    Shop::new(43, USERS).write(&folder, 300);
     folder.run().assert_ok();
     assert!(!letters(&folder).is_empty());
     let with = folder.read("retag.toml");

@@ -1,15 +1,18 @@
 //! Webhooks against a real receiver: whatever happens to the host and to the receiver, each message is taken or becomes a dead
 //! letter, a batch is the same under its id however often it comes, and what is wrong says so without telling a secret.
 
+use crate::following::{Shop, cpu_ms, follow, status};
 use crate::harness::{Folder, Host};
 use crate::receiver::{Got, Receiver, Reply, SECRET, id_of};
 use retag_host::label::outbox::Place;
 use retag_host::sink::message::parse_id;
-use retag_tests::shop::{Config, Generator};
 use retag_tests::simulation::Random;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+/// Of the shop.
+pub(crate) const USERS: u64 = 200;
 
 /// A folder whose host posts to `url` too.
 pub(crate) fn folder(url: &str, more: &str) -> Folder {
@@ -28,42 +31,6 @@ pub(crate) fn folder(url: &str, more: &str) -> Folder {
 /// The address of a receiver.
 fn url(receiver: &Receiver) -> String {
     format!("http://{}/hooks/labels", receiver.address)
-}
-
-/// A shop whose log grows.
-pub(crate) struct Shop(Generator);
-
-impl Shop {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(Generator::new(Config { seed, events: 10_000_000, users: 200, ..Config::default() }))
-    }
-
-    pub(crate) fn write(&mut self, folder: &Folder, count: usize) {
-        let mut texts = [Vec::new(), Vec::new()];
-        for message in self.0.by_ref().take(count) {
-            let text = &mut texts[message.partition as usize % 2];
-            text.extend_from_slice(&message.json);
-            text.push(b'\n');
-        }
-        for (n, text) in texts.iter().enumerate() {
-            folder.append(&format!("o.p{n}.json"), text);
-        }
-    }
-}
-
-/// A host that follows its files and answers.
-pub(crate) fn follow(folder: &Folder) -> Host {
-    let mut host = folder.start(&["run"], &[]);
-    let pid = host.pid().to_string();
-    host.until("its lock", || folder.read("data/lock").contains(&pid).then_some(()));
-    host.until("its answer", || status(folder).map(drop));
-    host
-}
-
-/// What the host says of itself; none while it does not answer.
-fn status(folder: &Folder) -> Option<Value> {
-    let asked = folder.retag(&["status", "-o", "json"]);
-    serde_json::from_str(&asked.out).ok().filter(|_| asked.status.success())
 }
 
 /// The webhook as the host shows it.
@@ -176,7 +143,7 @@ fn webhook_messages_are_taken_or_dead_letters_however_host_and_receiver_fail() {
         let receiver = Receiver::start(moody(seed));
         let folder = folder(&url(&receiver), "batch_max = 7\ntimeout_ms = 300");
         folder.configure("[engine]", "[engine]\ncycle_bytes_max = 20000\nblock_bytes = 4000");
-        let (mut shop, mut random) = (Shop::new(seed), Random(seed));
+        let (mut shop, mut random) = (Shop::new(seed, USERS), Random(seed));
         for step in ["delivery:1", "delivery:9", "block-write:6", "fsync:5", "delivery:4", "signal", "signal"]
         {
             shop.write(&folder, 250);
@@ -203,7 +170,7 @@ fn webhook_receivers_that_are_away_hold_back_nothing_else() {
     let (address, to) = (receiver.address, url(&receiver));
     drop(receiver);
     let folder = folder(&to, "");
-    let mut shop = Shop::new(31);
+    let mut shop = Shop::new(31, USERS);
     shop.write(&folder, 500);
     let mut host = follow(&folder);
     let waits = waits(&mut host, &folder);
@@ -229,20 +196,12 @@ fn webhook_receivers_that_are_away_hold_back_nothing_else() {
     assert_eq!(ids(&receiver.taken()), ids(&written(&folder)), "all, in order, once");
 }
 
-/// Processor time of a process so far.
-fn cpu_ms(pid: u32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-    let ticks = |n: usize| fields[n].parse::<u64>().unwrap();
-    (ticks(11) + ticks(12)) * 10 // a tick is 10 ms
-}
-
 #[test]
 fn webhook_answers_about_the_address_make_no_dead_letters() {
     let elsewhere = Receiver::start(|_| 200.into());
     let receiver = Receiver::start(|_| 200.into());
     let folder = folder(&url(&receiver), "");
-    Shop::new(32).write(&folder, 200);
+    Shop::new(32, USERS).write(&folder, 200);
     let target = url(&elsewhere);
     for (status, says) in [
         (401, "other rights"),
@@ -289,7 +248,7 @@ fn webhook_receivers_are_left_alone_as_long_as_they_ask() {
         204.into()
     });
     let folder = folder(&url(&receiver), "");
-    Shop::new(33).write(&folder, 100);
+    Shop::new(33, USERS).write(&folder, 100);
     folder.run().assert_ok();
     let waited = times.recv().unwrap();
     assert!((1_900..4_000).contains(&waited.as_millis()), "{waited:?}");
@@ -301,7 +260,7 @@ fn webhook_batches_nobody_takes_in_time_become_dead_letters() {
     let receiver =
         Receiver::start(move |got| if got.messages.iter().any(fails) { 500.into() } else { 200.into() });
     let folder = folder(&url(&receiver), "batch_max = 3\nretry_for_s = 1");
-    Shop::new(34).write(&folder, 120);
+    Shop::new(34, USERS).write(&folder, 120);
     folder.run().assert_ok();
     let dead = letters(&folder);
     assert!(!dead.is_empty() && dead.iter().any(|letter| fails(&letter["message"])));

@@ -1,9 +1,10 @@
 //! Webhooks and what must stay secret: TLS with an authority of one's own, secrets by reference, none of them in any text or
 //! file, and configurations that cannot be.
 
+use crate::following::{Shop, follow};
 use crate::harness::Folder;
 use crate::receiver::{Receiver, Reply, SECRET};
-use crate::webhook::{Shop, folder, follow, hook, read, waits};
+use crate::webhook::{USERS, folder, hook, read, waits};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -33,7 +34,7 @@ fn webhook_over_tls_trusts_the_authority_that_is_named() {
     let ((pem, tls), (other, _)) = (authority(), authority());
     let receiver = Receiver::listen("127.0.0.1:0".parse().unwrap(), Some(tls), true, |_| 204.into());
     let folder = folder(&format!("https://{}/", receiver.address), "ca = \"ca.pem\"");
-    Shop::new(51).write(&folder, 200);
+    Shop::new(51, USERS).write(&folder, 200);
     folder.run().assert_error(1, &["webhook-config", "sink hook", "ca: ", "ca.pem"]);
     folder.write("ca.pem", &other);
     let mut host = follow(&folder);
@@ -75,7 +76,7 @@ fn webhook_secrets_are_sent_and_never_told() {
     });
     let more = "headers = { Authorization = { env = \"HOOK_TOKEN\" }, X-Team = \"shop\" }";
     let folder = folder(&format!("http://{}/hooks?sig=hunter3", receiver.address), more);
-    Shop::new(52).write(&folder, 300);
+    Shop::new(52, USERS).write(&folder, 300);
     let environment = [("HOOK_TOKEN", "Bearer hunter2")];
     let mut host = folder.start(&["run"], &environment);
     let mut texts: Vec<String> = vec![host.until("what it waits for", || {
@@ -138,7 +139,7 @@ fn webhook_without_a_secret_is_not_signed_and_hears_changes_alone() {
     let folder = folder(&format!("http://{}", receiver.address), "");
     folder.configure("secret = { file = \"secret\" }\n", "");
     folder.configure("deliver = \"all\"\n", "");
-    let mut shop = Shop::new(53);
+    let mut shop = Shop::new(53, USERS);
     shop.write(&folder, 300);
     let mut host = follow(&folder);
     read(&mut host, &folder);

@@ -2,42 +2,31 @@
 //!
 //! For some seconds in the test run; `RETAG_AWAY_SECONDS=60` says for how long.
 
-use super::host::{Stream, end, ends, folder, follow, read_up_to, status};
+use super::host::{Stream, ends, folder, read_up_to, served};
 use super::topic::{Read, read_all};
+use crate::following::{cpu_ms, end, follow, status};
 use crate::harness::{Folder, Host};
 use retag_host::clock::moment;
 use retag_servers::{Kafka, Redis, Service};
 use serde_json::Value;
 use std::time::Duration;
 
-/// Of the processor's time, while it waits. (What a release takes is in docs/performance.md.)
+/// Of a processor, while it waits.
 const CPU_MAX: f64 = 0.1;
 /// From the moment at which a server answers to the moment at which everything is there.
 const SOON: Duration = Duration::from_secs(5);
 
-/// Processor time of a process so far, and its memory.
-fn used(host: &Host) -> (Duration, u64) {
-    let read = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", host.pid())).unwrap();
-    let stat = read("stat");
-    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-    let ticks: u64 = [11, 12].map(|n: usize| fields[n].parse::<u64>().unwrap()).iter().sum();
-    let status = read("status");
+/// Memory of a process.
+fn resident_bytes(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    let kilobytes = resident.split_whitespace().next().unwrap().parse::<u64>().unwrap();
-    (Duration::from_millis(ticks * 10), kilobytes * 1_024) // a tick is 10 ms
+    resident.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1_024
 }
 
 /// Everything is read, and sinks have it.
 fn settled(host: &mut Host, folder: &Folder, kafka: &Kafka) {
     read_up_to(host, folder, &ends(kafka, "shop", 2));
-    host.until("all sinks to be served", || {
-        let status = status(folder)?;
-        let served = |sink: &Value| {
-            let now = &sink["now"];
-            now["waits_for"].is_null() && now["doing"] == "delivering" && now["whole"] != false
-        };
-        status["sinks"].as_array()?.iter().all(served).then_some(())
-    });
+    served(host, folder);
 }
 
 pub(crate) fn servers_that_are_away_cost_little_and_get_everything_soon_after() {
@@ -66,14 +55,14 @@ pub(crate) fn servers_that_are_away_cost_little_and_get_everything_soon_after() 
         server.stop().unwrap();
         let waits = |status: &Value| status.to_string().contains("\"waits_for\":\"");
         host.until("what it waits for", || status(&folder).filter(waits).map(drop));
-        let (before, _) = used(&host);
+        let before = cpu_ms(host.pid());
         std::thread::sleep(Duration::from_secs(seconds)); // the event is the time itself
-        let (after, memory) = used(&host);
+        let (used_ms, memory) = (cpu_ms(host.pid()) - before, resident_bytes(host.pid()));
         let server: &mut dyn Service = if which == "redis" { &mut redis } else { &mut kafka };
         server.restart().unwrap();
         let back = moment();
         settled(&mut host, &folder, &kafka);
-        let (took, share) = (back.elapsed(), (after - before).as_secs_f64() / seconds as f64);
+        let (took, share) = (back.elapsed(), used_ms as f64 / 1_000.0 / seconds as f64);
         println!(
             "{which} away for {seconds} s: {:.1} % of a processor, {} MB; everything was there {took:?} after its return",
             share * 100.0,

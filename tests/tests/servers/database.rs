@@ -4,10 +4,11 @@
 //! A round in the test run is short. `cargo xtask sql` runs long ones: `RETAG_SQL_SECONDS`, `RETAG_SQL_CHANGES` and
 //! `RETAG_SQL_SEED` say for how long, how many changes at least, and where the random numbers begin.
 
-use super::host::{end, ends, folder, follow, read_up_to, status};
+use super::host::{ends, folder, read_up_to, served};
 use super::sink_redis;
 use super::sql::{TABLES, Workload, labels, rules, sums};
 use super::topic::{Full, Read, compacted, read_all};
+use crate::following::{end, follow, status};
 use crate::harness::{Folder, Host};
 use retag_host::clock::moment;
 use retag_servers::{Kafka, MariaDb, Maxwell, Redis, Service};
@@ -167,14 +168,7 @@ impl Line {
         let folder = &self.folder;
         let host = self.host.as_mut().unwrap();
         read_up_to(host, folder, &ends);
-        host.until("all sinks to be served", || {
-            let status = status(folder)?;
-            let served = |sink: &Value| {
-                let now = &sink["now"];
-                now["waits_for"].is_null() && now["doing"] == "delivering" && now["whole"] != false
-            };
-            status["sinks"].as_array()?.iter().all(served).then_some(())
-        });
+        served(host, folder);
     }
 
     /// What the sinks hold is what the database says.
@@ -251,6 +245,7 @@ pub(crate) fn sums_and_labels_are_those_of_the_database() {
     let (client, mut faults) = (line.database.client(), BTreeMap::<&str, u64>::new());
     let begin = moment();
     std::thread::scope(|scope| {
+        let _stops = Stops(&stop); // or the scope would wait for the writer where something fails here
         let writer = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 let slice = moment();
@@ -294,6 +289,15 @@ pub(crate) fn sums_and_labels_are_those_of_the_database() {
     assert!(workload.counts.values().all(|count| *count >= size.of_kind), "{:?}", workload.counts);
     line.assert_held();
     println!("aggregates, Redis, the state topic and the events topic: those of the database");
+}
+
+/// Stops the writer, however its holder ends.
+struct Stops<'a>(&'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn shuffle(bag: &mut [Fault], random: &mut Random) {

@@ -1,7 +1,8 @@
 //! The configuration that is packed for machines (`dist/retag.toml`) runs as it is, but for its places.
 
-use super::host::{Stream, end, follow, ready};
+use super::host::{Stream, ready};
 use super::sink_redis::{held, single};
+use crate::following::{end, follow};
 use crate::harness::{self, Folder};
 use retag_servers::{Kafka, Redis};
 

@@ -1,6 +1,7 @@
 //! A host that reads topics: its folder, messages for it, and what must come out.
 
 use super::client::{self, Message};
+use crate::following::status;
 use crate::harness::{self, Folder, Host};
 use retag_host::label::outbox::Place;
 use retag_host::sink::message::parse_id;
@@ -94,12 +95,6 @@ pub(crate) fn assert_model(folder: &Folder, messages: &[Vec<u8>], rules: &[&str]
     assert_exact(Outcome { view, messages, delivered, forgetful: false }, rules);
 }
 
-/// What the host says of itself; none while it does not answer.
-pub(crate) fn status(folder: &Folder) -> Option<Value> {
-    let asked = folder.retag(&["status", "-o", "json"]);
-    serde_json::from_str(&asked.out).ok().filter(|_| asked.status.success())
-}
-
 /// The partitions of its source.
 pub(crate) fn partitions(status: &Value) -> Vec<Value> {
     status["sources"][0]["partitions"].as_array().cloned().unwrap_or_default()
@@ -119,17 +114,14 @@ pub(crate) fn ends(kafka: &Kafka, topic: &str, partitions: i32) -> Vec<u64> {
     client::ends(&kafka.bootstrap(), topic, partitions)
 }
 
-/// A host that follows its topics and answers; asked before, the directory would be held by who asks.
-pub(crate) fn follow(folder: &Folder) -> Host {
-    let mut host = folder.start(&["run"], &[]);
-    let pid = host.pid().to_string();
-    host.until("its lock", || folder.read("data/lock").contains(&pid).then_some(()));
-    host.until("its answer", || status(folder).map(drop));
-    host
-}
-
-/// Ends a host.
-pub(crate) fn end(host: Host) {
-    host.signal("TERM");
-    host.wait().assert_ok();
+/// Waits until no sink waits for anything or is being filled.
+pub(crate) fn served(host: &mut Host, folder: &Folder) {
+    host.until("all sinks to be served", || {
+        let status = status(folder)?;
+        let served = |sink: &Value| {
+            let now = &sink["now"];
+            now["waits_for"].is_null() && now["doing"] == "delivering" && now["whole"] != false
+        };
+        status["sinks"].as_array()?.iter().all(served).then_some(())
+    });
 }

@@ -2,8 +2,9 @@
 //! happens to the host and to the broker. The file is held against the model.
 
 use super::client;
-use super::host::{self, Stream, assert_model, end, follow};
+use super::host::{self, Stream, assert_model};
 use super::topic::{Full, Read, alter, commit, forget_group, read_all};
+use crate::following::{cpu_ms, end, follow};
 use crate::harness::{Folder, Host};
 use retag_host::clock::moment;
 use retag_servers::{Kafka, Service as _};
@@ -202,14 +203,6 @@ pub(crate) fn a_broker_that_is_away_or_killed_is_waited_for() {
     kafka.restart().unwrap();
     folder.run().assert_ok();
     assert_exact(&kafka, &folder, &stream);
-}
-
-/// Processor time of a process so far.
-fn cpu_ms(pid: u32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-    let ticks = |n: usize| fields[n].parse::<u64>().unwrap();
-    (ticks(11) + ticks(12)) * 10 // a tick is 10 ms
 }
 
 /// Id of a folder's state.

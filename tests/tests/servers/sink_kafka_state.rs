@@ -2,9 +2,10 @@
 //! and to the group; and the sink by itself, asked what it holds.
 
 use super::client::{self, Message, grow};
-use super::host::{Stream, assert_model, end, follow};
+use super::host::{Stream, assert_model};
 use super::sink_kafka::{folder, group, killed_at, write};
 use super::topic::{Read, compacted, forget_group, read_all};
+use crate::following::{end, follow};
 use crate::harness::Folder;
 use retag_host::config::Config;
 use retag_host::sink::opened::{Opened, open_sinks};

@@ -1,14 +1,13 @@
 //! Redis as a state sink, against real servers: whatever happens to the host and to Redis, in the end it holds what the state
 //! says, and nothing in it ever turns back.
 
-use super::host::{end, follow, status};
+use crate::following::{Shop, cpu_ms, end, follow, status};
 use crate::harness::{Folder, Host};
 use redis::cluster::{ClusterClient, ClusterConnection};
 use redis::{Connection, ConnectionLike, TypedCommands as _};
 use retag_host::clock::moment;
 use retag_host::state::{FjallStore, StateWriter};
 use retag_servers::{Redis, RedisCluster, Service as _};
-use retag_tests::shop::{Config, Generator};
 use retag_tests::simulation::{LabelSets, label_sets, registry};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const BUCKETS: u16 = 256;
+/// Of the shop.
+const USERS: u64 = 400;
 
 /// A folder whose host keeps its labels in Redis too.
 pub(crate) fn folder(url: &str, more: &str) -> Folder {
@@ -25,27 +26,6 @@ pub(crate) fn folder(url: &str, more: &str) -> Folder {
     folder.write("o.p0.json", "");
     folder.write("o.p1.json", "");
     folder
-}
-
-/// A shop whose log grows.
-pub(crate) struct Shop(Generator);
-
-impl Shop {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(Generator::new(Config { seed, events: 10_000_000, users: 400, ..Config::default() }))
-    }
-
-    pub(crate) fn write(&mut self, folder: &Folder, count: usize) {
-        let mut texts = [Vec::new(), Vec::new()];
-        for message in self.0.by_ref().take(count) {
-            let text = &mut texts[message.partition as usize % 2];
-            text.extend_from_slice(&message.json);
-            text.push(b'\n');
-        }
-        for (n, text) in texts.iter().enumerate() {
-            folder.append(&format!("o.p{n}.json"), text);
-        }
-    }
 }
 
 /// What the state says; no host runs.
@@ -127,7 +107,7 @@ fn assert_holds(folder: &Folder, connection: &mut impl ConnectionLike) {
 
 /// Portions of a log, each read by a host that is killed somewhere.
 fn killed(folder: &Folder, seed: u64) {
-    let mut shop = Shop::new(seed);
+    let mut shop = Shop::new(seed, USERS);
     folder.configure("[engine]", "[engine]\ncycle_bytes_max = 20000\nblock_bytes = 4000");
     for step in ["delivery:1", "delivery:7", "block-write:6", "fsync:5", "delivery:3", "signal"] {
         shop.write(folder, 1_500);
@@ -161,7 +141,7 @@ pub(crate) fn a_cluster_holds_the_same_however_host_and_nodes_are_killed() {
     let folder = folder(&servers.urls().join(","), "cluster = true");
     killed(&folder, 12);
     assert_holds(&folder, &mut cluster(&servers));
-    let mut shop = Shop::new(13);
+    let mut shop = Shop::new(13, USERS);
     let mut host = follow(&folder);
     for node in 0..3 {
         shop.write(&folder, 1_000);
@@ -189,7 +169,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 pub(crate) fn a_server_that_is_away_holds_back_nothing_but_its_own() {
     let mut server = Redis::start().unwrap();
     let folder = folder(&server.url(), "");
-    let mut shop = Shop::new(14);
+    let mut shop = Shop::new(14, USERS);
     shop.write(&folder, 2_000);
     // It is away when the host starts.
     server.stop().unwrap();
@@ -231,18 +211,10 @@ pub(crate) fn a_server_that_is_away_holds_back_nothing_but_its_own() {
     assert_holds(&folder, &mut single(&server));
 }
 
-/// Processor time of a process so far.
-fn cpu_ms(pid: u32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-    let ticks = |n: usize| fields[n].parse::<u64>().unwrap();
-    (ticks(11) + ticks(12)) * 10 // a tick is 10 ms
-}
-
 pub(crate) fn what_is_lost_comes_again_by_itself() {
     let server = Redis::start().unwrap();
     let folder = folder(&server.url(), "");
-    let mut shop = Shop::new(15);
+    let mut shop = Shop::new(15, USERS);
     shop.write(&folder, 2_000);
     let mut host = follow(&folder);
     settled(&mut host, &folder);
@@ -270,7 +242,7 @@ pub(crate) fn what_is_lost_comes_again_by_itself() {
 pub(crate) fn a_resync_makes_right_what_others_have_changed() {
     let server = Redis::start().unwrap();
     let folder = folder(&server.url(), "");
-    Shop::new(16).write(&folder, 2_000);
+    Shop::new(16, USERS).write(&folder, 2_000);
     let mut host = follow(&folder);
     settled(&mut host, &folder);
     let verify = |folder: &Folder| -> Value {
@@ -343,7 +315,7 @@ pub(crate) fn a_resync_makes_right_what_others_have_changed() {
 pub(crate) fn what_is_not_ours_is_refused_by_name() {
     let server = Redis::start().unwrap();
     let first = folder(&server.url(), "");
-    Shop::new(17).write(&first, 500);
+    Shop::new(17, USERS).write(&first, 500);
     first.run().assert_ok();
     // Another state under the same prefix; another prefix is fine.
     let other = folder(&server.url(), "");
@@ -360,7 +332,7 @@ pub(crate) fn what_is_not_ours_is_refused_by_name() {
         assert!(copied.unwrap().success());
     };
     copy(&first, "older", "data");
-    Shop::new(18).write(&first, 500);
+    Shop::new(18, USERS).write(&first, 500);
     first.run().assert_ok();
     std::fs::remove_dir_all(first.path("data")).unwrap();
     std::fs::rename(first.path("older"), first.path("data")).unwrap();

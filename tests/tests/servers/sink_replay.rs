@@ -110,7 +110,13 @@ fn watch(url: &str, history: &History, ended: &AtomicBool) -> u64 {
                 let read: serde_json::Value = serde_json::from_str(&record).unwrap();
                 let commit = read["v"][1].as_u64().unwrap();
                 let labels = history[&(key.parse().unwrap(), commit)];
-                assert_eq!(record, set(key.parse().unwrap(), commit, labels).record());
+                let labels = set(key.parse().unwrap(), commit, labels).labels;
+                let shown = labels.iter().map(|(label, value)| match value {
+                    Some(value) => format!("\"{label}\":\"{value}\""),
+                    None => format!("\"{label}\":true"),
+                });
+                let shown: Vec<String> = shown.collect();
+                assert_eq!(record, format!(r#"{{"v":[1,{commit}],"labels":{{{}}}}}"#, shown.join(",")));
                 let before = seen.insert(key.clone(), commit);
                 assert!(before <= Some(commit), "key {key} turned back from {before:?} to {commit}");
             }

@@ -1,7 +1,8 @@
 //! A host that reads real topics: what it computes is what the model says, whatever happens to it and to the broker.
 
 use super::client::{self, Message, message, produce};
-use super::host::{Stream, assert_model, end, ends, folder, follow, partitions, read_up_to, status};
+use super::host::{Stream, assert_model, ends, folder, partitions, read_up_to};
+use crate::following::{cpu_ms, end, follow, status};
 use crate::message::{order, told, user};
 use retag_host::clock::moment;
 use retag_servers::{Kafka, Service as _};
@@ -103,14 +104,6 @@ pub(crate) fn a_broker_that_is_away_is_waited_for() {
     stream.write(&kafka, "shop", 100);
     folder.run().assert_ok();
     assert_model(&folder, &stream.messages, &["payer"]);
-}
-
-/// Processor time of a process so far.
-fn cpu_ms(pid: u32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-    let ticks = |n: usize| fields[n].parse::<u64>().unwrap();
-    (ticks(11) + ticks(12)) * 10 // a tick is 10 ms
 }
 
 pub(crate) fn messages_of_every_shape_are_read() {

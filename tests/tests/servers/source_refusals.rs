@@ -1,7 +1,8 @@
 //! What a Kafka source refuses, by name, each with a real broker; and the way out of each.
 
 use super::client::{self, message, produce};
-use super::host::{Stream, assert_model, ends, folder, follow, read_up_to, status};
+use super::host::{Stream, assert_model, ends, folder, read_up_to};
+use crate::following::{follow, status};
 use crate::harness::Folder;
 use crate::message::{order, update_without_old, user};
 use retag_servers::{Kafka, Service as _};

@@ -7,14 +7,14 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use retag_servers::{Kafka, Service as _};
 
-use super::{medians, rate, stat};
-use crate::compare::{equal_tables, grouped};
+use super::{Stream, medians, rate, stat, stream};
+use crate::compare::equal_tables;
 use crate::measure::{Measured, cpu_seconds_of, measure, median};
 use crate::process::{cargo, output, release_binary, root, run as run_command, target_dir};
 use crate::{ready, servers};
 
 const USAGE: &str = "usage: cargo xtask bench kafka [--events N] [--users N] [--runs N] [--seed N]";
-const PARTITIONS: i32 = 4;
+const PARTITIONS: u32 = 4;
 /// Events a second at least, and µs of the host's CPU an event that Kafka may cost at most.
 const BARS: (f64, f64) = (700_000.0, 0.5);
 /// Large batches, as a busy producer sends them.
@@ -77,7 +77,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     )?;
     let mut bench =
         Bench { dir: target_dir().join("bench-kafka"), events: settings.events, kafka: Kafka::start()? };
-    let files = bench.prepare(&settings)?;
+    let Settings { events, users, seed, .. } = settings;
+    let files = stream(&bench.dir, Stream { partitions: PARTITIONS, events, users, seed })?;
     let ways = [From::Files, From::Topic("none"), From::Topic("lz4")];
     for way in ways {
         bench.fill(way, &files)?;
@@ -109,33 +110,6 @@ struct Bench {
 }
 
 impl Bench {
-    fn prepare(&self, settings: &Settings) -> Result<Vec<PathBuf>> {
-        if self.dir.exists() {
-            std::fs::remove_dir_all(&self.dir).with_context(|| format!("empty {}", self.dir.display()))?;
-        }
-        std::fs::create_dir_all(&self.dir)?;
-        println!("== a stream of {} changes, {} users", grouped(settings.events), grouped(settings.users));
-        let mut make = Command::new(release_binary("shop"));
-        make.args(["make", "stream", "--resend-percent", "0", "--no-huge-ids"]);
-        for (option, number) in [
-            ("--partitions", u64::from(PARTITIONS.unsigned_abs())),
-            ("--events", settings.events),
-            ("--users", settings.users),
-            ("--seed", settings.seed),
-        ] {
-            make.args([option, &number.to_string()]);
-        }
-        let made = output(make.current_dir(&self.dir))?;
-        let files: Vec<PathBuf> = made.lines().map(|name| self.dir.join(name)).collect();
-        let mut recompute = Command::new(release_binary("shop"));
-        recompute.args(["recompute", "expected"]).args(&files).current_dir(&self.dir);
-        print!("recomputed: {}", output(&mut recompute)?);
-        let wasm = root().join("rules/payer/payer.wasm");
-        std::fs::copy(&wasm, self.dir.join("payer.wasm"))
-            .with_context(|| format!("copy {}", wasm.display()))?;
-        Ok(files)
-    }
-
     /// Writes the stream to the topic of that way, and the way's configuration.
     fn fill(&self, way: From, files: &[PathBuf]) -> Result<()> {
         let source = match way {
@@ -146,7 +120,7 @@ impl Bench {
             }
             From::Topic(compression) => {
                 println!("== written to a topic, compression {compression}");
-                self.kafka.create_topic(compression, PARTITIONS, &[])?;
+                self.kafka.create_topic(compression, i32::try_from(PARTITIONS)?, &[])?;
                 let mut settings = PRODUCER.to_vec();
                 settings.push(("compression.type", compression));
                 for file in files {

@@ -5,7 +5,7 @@
 
 pub(crate) mod kafka;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -93,6 +93,35 @@ fn ratio(natives: &[Run], hosts: &[Run]) -> f64 {
         / median(natives.iter().map(|run| run.events_per_second))
 }
 
+/// A shop's stream without re-sent messages.
+struct Stream {
+    partitions: u32,
+    events: u64,
+    users: u64,
+    seed: u64,
+}
+
+/// Makes a folder anew, with a stream, what must come out of it (`expected`) and rule `payer`; the stream's files.
+fn stream(dir: &Path, stream: Stream) -> Result<Vec<PathBuf>> {
+    let Stream { partitions, events, users, seed } = stream;
+    if dir.exists() {
+        std::fs::remove_dir_all(dir).with_context(|| format!("empty {}", dir.display()))?;
+    }
+    std::fs::create_dir_all(dir)?;
+    println!("== a stream of {} changes, {} users, seed {seed}", grouped(events), grouped(users));
+    let mut make = Command::new(release_binary("shop"));
+    make.args(["make", "stream", "--resend-percent", "0", "--no-huge-ids"]);
+    make.args(["--partitions", &partitions.to_string(), "--events", &events.to_string()]);
+    make.args(["--users", &users.to_string(), "--seed", &seed.to_string()]).current_dir(dir);
+    let files: Vec<PathBuf> = output(&mut make)?.lines().map(|name| dir.join(name)).collect();
+    let mut recompute = Command::new(release_binary("shop"));
+    recompute.args(["recompute", "expected"]).args(&files).current_dir(dir);
+    print!("recomputed: {}", output(&mut recompute)?);
+    let wasm = root().join("rules/payer/payer.wasm");
+    std::fs::copy(&wasm, dir.join("payer.wasm")).with_context(|| format!("copy {}", wasm.display()))?;
+    Ok(files)
+}
+
 struct Bench {
     dir: PathBuf,
     events: u64,
@@ -101,23 +130,8 @@ struct Bench {
 impl Bench {
     /// Makes the stream, what must come out of it, and the configuration.
     fn prepare(&self, settings: &Settings) -> Result<Vec<PathBuf>> {
-        if self.dir.exists() {
-            std::fs::remove_dir_all(&self.dir).with_context(|| format!("empty {}", self.dir.display()))?;
-        }
-        std::fs::create_dir_all(&self.dir)?;
-        let (events, users, seed) = (settings.events, settings.users, settings.seed);
-        println!("== a stream of {} changes, {} users, seed {seed}", grouped(events), grouped(users));
-        let mut make = Command::new(release_binary("shop"));
-        make.args(["make", "stream", "--partitions", "2", "--resend-percent", "0", "--no-huge-ids"]);
-        make.args(["--events", &events.to_string(), "--users", &users.to_string()]);
-        make.args(["--seed", &seed.to_string()]).current_dir(&self.dir);
-        let files: Vec<PathBuf> = output(&mut make)?.lines().map(|name| self.dir.join(name)).collect();
-        let mut recompute = Command::new(release_binary("shop"));
-        recompute.args(["recompute", "expected"]).args(&files).current_dir(&self.dir);
-        print!("recomputed: {}", output(&mut recompute)?);
-        let wasm = root().join("rules/payer/payer.wasm");
-        std::fs::copy(&wasm, self.dir.join("payer.wasm"))
-            .with_context(|| format!("copy {}", wasm.display()))?;
+        let Settings { events, users, seed, .. } = *settings;
+        let files = stream(&self.dir, Stream { partitions: 2, events, users, seed })?;
         std::fs::write(
             self.dir.join("retag.toml"),
             "[state]\ndir = \"data\"\n\n[http]\nlisten = \"off\"\n\n[sources.shop]\ntype = \"files\"\nformat = \"maxwell\"\n\
