@@ -36,7 +36,7 @@ pub(crate) fn run() -> Result<()> {
     let tools = tools(python, &dir)?;
     ready::wasm_target()?;
     run_command(&mut cargo(["build", "-p", "retag-host", "-p", "retag-tests"]))?;
-    ready::rules(false)?;
+    ready::rules()?;
     let mut host = Host::start(&dir.join("host"))?;
     let checked = check(&host, &tools);
     let stopped = host.stop();

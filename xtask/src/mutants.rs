@@ -35,7 +35,7 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
         edited(mutant, &text)?;
     }
     ready::wasm_target()?;
-    ready::rules(false)?;
+    ready::rules()?;
     let tree = target_dir().join("mutants").join("tree");
     copy_tree(&tree)?;
     // Once for each test, while the tree is whole: a fault is put back before the next one is tried.

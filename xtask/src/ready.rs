@@ -1,11 +1,11 @@
 //! What must be there before anything runs: the wasm32 target and the example rules as `.wasm` files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::process::{cargo, output, root, run};
+use crate::process::{binary, cargo, output, root, run};
 
 /// The target that rules are built for.
 pub(crate) const WASM_TARGET: &str = "wasm32-unknown-unknown";
@@ -45,20 +45,24 @@ pub(crate) fn rule_dirs() -> Result<Vec<PathBuf>> {
     Ok(rules)
 }
 
-/// Builds each example rule to `rules/NAME/NAME.wasm` with the host's own `rule build`.
+/// Builds each example rule to `rules/NAME/NAME.wasm` with the host of the dev profile, which is built first.
 ///
 /// # Errors
 /// A build failed, or left no file.
-pub(crate) fn rules(release: bool) -> Result<()> {
+pub(crate) fn rules() -> Result<()> {
+    run(&mut cargo(["build", "--quiet", "-p", "retag-host"]))?;
+    rules_by(&binary("debug", "retag"))
+}
+
+/// The same with a host that is there.
+///
+/// # Errors
+/// As of [`rules`].
+pub(crate) fn rules_by(retag: &Path) -> Result<()> {
     for dir in rule_dirs()? {
         let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let mut arguments = vec!["run", "--quiet", "-p", "retag-host"];
-        if release {
-            arguments.push("--release");
-        }
-        let mut command = cargo(arguments);
-        command.args(["--", "rule", "build"]).arg(format!("rules/{name}"));
-        run(&mut command)?;
+        let mut command = Command::new(retag);
+        run(command.args(["rule", "build"]).arg(format!("rules/{name}")).current_dir(root()))?;
         let file = dir.join(format!("{name}.wasm"));
         if !file.is_file() {
             bail!("`rule build` left no {}", file.display());

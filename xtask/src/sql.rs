@@ -44,7 +44,7 @@ impl Options {
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let options = Options::parse(arguments)?;
     ready::wasm_target()?;
-    ready::rules(false)?;
+    ready::rules()?;
     servers::run(&["install".to_owned()])?;
     for seed in options.seed..options.seed + options.rounds {
         let mut round = cargo(["test", "--quiet", "--workspace", "--test", "servers", "--"]);

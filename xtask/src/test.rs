@@ -71,7 +71,7 @@ impl Tally {
 /// A test failed, none ran, or one was skipped without a reason.
 pub(crate) fn run() -> Result<()> {
     ready::wasm_target()?;
-    ready::rules(false)?;
+    ready::rules()?;
     servers::ready();
     let mut tally = Tally::default();
     let green = watch(&mut cargo(["test", "--workspace", "--no-fail-fast"]), true, |line| tally.line(line))?;

@@ -10,7 +10,7 @@ use retag_servers::{Kafka, Service as _};
 use super::{Stream, medians, rate, stat, stream};
 use crate::compare::equal_tables;
 use crate::measure::{Measured, cpu_seconds_of, measure, median};
-use crate::process::{cargo, output, release_binary, root, run as run_command, target_dir};
+use crate::process::{cargo, output, release_binary, run as run_command, target_dir};
 use crate::{ready, servers};
 
 const USAGE: &str = "usage: cargo xtask bench kafka [--events N] [--users N] [--runs N] [--seed N]";
@@ -72,9 +72,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     servers::run(&["install".to_owned(), "kafka".to_owned()])?;
     run_command(&mut cargo(["build", "--release", "-p", "retag-host", "--features", "kafka-tls"]))?;
     run_command(&mut cargo(["build", "--release", "-p", "retag-tests", "--bin", "shop"]))?;
-    run_command(
-        Command::new(release_binary("retag")).args(["rule", "build", "rules/payer"]).current_dir(root()),
-    )?;
+    ready::rules_by(&release_binary("retag"))?;
     let mut bench =
         Bench { dir: target_dir().join("bench-kafka"), events: settings.events, kafka: Kafka::start()? };
     let Settings { events, users, seed, .. } = settings;

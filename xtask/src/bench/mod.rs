@@ -71,7 +71,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         "-p",
         "retag-native",
     ]))?;
-    ready::rules(true)?;
+    ready::rules_by(&release_binary("retag"))?;
     let bench = Bench { dir: target_dir().join("bench"), events: settings.events };
     let files = bench.prepare(&settings)?;
     let (mut natives, mut hosts) = (Vec::new(), Vec::new());

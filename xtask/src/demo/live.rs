@@ -48,7 +48,7 @@ pub(crate) fn run() -> Result<()> {
     servers::run(&["install".to_owned()])?;
     run_command(&mut cargo(["build", "--release", "-p", "retag-host", "--features", "kafka-tls"]))?;
     let retag = release_binary("retag");
-    run_command(Command::new(&retag).args(["rule", "build", "rules/payer"]).current_dir(root()))?;
+    ready::rules_by(&retag)?;
     println!("\n== MariaDB, Kafka, Maxwell and Redis start\n");
     let mut shop = Shop::open(&retag)?;
     shop.wait()?;

@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let start = Instant::now();
     ready::wasm_target()?;
     run_command(&mut cargo(["build", "--release", "-p", "retag-host", "-p", "retag-tests"]))?;
-    ready::rules(true)?;
+    ready::rules_by(&release_binary("retag"))?;
     let mut demo = Demo { dir: target_dir().join("demo"), rules: vec!["payer"] };
     demo.prepare()?;
     let files = if arguments.is_empty() { demo.make_stream()? } else { own_files(arguments)? };
