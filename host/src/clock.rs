@@ -17,6 +17,30 @@ pub fn moment() -> Instant {
     Instant::now()
 }
 
+/// When something began, by the wall and by what the thread has had of the processor.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun(Instant, Duration);
+
+impl Begun {
+    /// Now, on this thread.
+    #[must_use]
+    pub fn now() -> Self {
+        Self(moment(), thread_cpu())
+    }
+
+    /// Wall time and processor time since, on the same thread.
+    #[must_use]
+    pub fn took(self) -> [Duration; 2] {
+        [self.0.elapsed(), thread_cpu().saturating_sub(self.1)]
+    }
+}
+
+/// What this thread has had of the processor.
+fn thread_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
 /// Wall time since `since` in nanoseconds; stages are measured by the wall time of their steps.
 #[must_use]
 pub fn elapsed_ns(since: Instant) -> u64 {

@@ -62,6 +62,7 @@ fn main() -> ExitCode {
         source_refusals::topics_that_cannot_be_read_are_named: Kafka;
         source_refusals::a_log_that_lost_its_beginning_makes_sums_approximate: Kafka;
         source_refusals::an_offset_that_is_gone_stops_the_source_for_good: Kafka;
+        source_refusals::what_a_rule_missed_may_be_gone_from_its_topic: Kafka;
         source_refusals::a_topic_that_grows_is_refused_until_somebody_takes_it: Kafka;
         source_refusals::a_refused_message_is_named_by_its_offset_and_passed_when_mended: Kafka;
         source_refusals::a_copy_of_a_state_is_refused_while_the_other_host_is_there: Kafka;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         sink_redis::a_server_that_is_away_holds_back_nothing_but_its_own: Redis;
         sink_redis::what_is_lost_comes_again_by_itself: Redis;
         sink_redis::a_resync_makes_right_what_others_have_changed: Redis;
+        sink_redis::buckets_that_lost_only_their_facts_are_not_taken_for_empty_ones: Redis;
         sink_redis::what_is_not_ours_is_refused_by_name: Redis;
         sink_replay::whatever_is_sent_again_no_value_turns_back: Redis;
         away::servers_that_are_away_cost_little_and_get_everything_soon_after: Kafka, Redis;

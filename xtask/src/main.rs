@@ -42,6 +42,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
                    one stream from files, then from topics, the broker on the same machine
   bench redis [--keys N] [--seconds N] [--dev] …
                    a whole state into Redis, and from a message to its label there beside the stream
+  bench topic [--keys N] [--seconds N] [--dev] …
+                   from a message to its label on a topic of Kafka, with and without transactions
   bench rules [--rules N] [--restarts N] [--bar-s S] [--dev]
                    what many rules add to a restart
   sql [--rounds N] [--seconds N] [--changes N] [--seed N]

@@ -1,4 +1,4 @@
-//! `bench swaps`, `bench reads`, `bench redis` and `bench rules`: builds the host and the program that drives it, and runs it.
+//! `bench swaps`, `bench reads`, `bench redis`, `bench topic` and `bench rules`: builds the host and the program that drives it, and runs it.
 //! What is measured and how it is judged stands in `tests/src/proof`; docs/performance.md says how to read it.
 
 use std::process::Command;
@@ -9,7 +9,7 @@ use crate::process::{binary, cargo, run as run_command, target_dir};
 use crate::{ready, servers};
 
 /// Proofs, by their names.
-const NAMES: [&str; 4] = ["swaps", "reads", "redis", "rules"];
+const NAMES: [&str; 5] = ["swaps", "reads", "redis", "topic", "rules"];
 
 /// Runs a proof. `--dev` among the arguments takes the binaries of the dev profile, whose figures say nothing.
 ///
@@ -22,12 +22,20 @@ pub(crate) fn run(name: &str, arguments: &[String]) -> Result<()> {
     let (is_dev, rest) = without_dev(arguments);
     ready::wasm_target()?;
     let mut build = cargo(["build", "-p", "retag-host", "-p", "retag-tests", "--bins"]);
+    if name == "topic" {
+        build.args(["--features", "retag-host/kafka"]);
+    }
     if !is_dev {
         build.arg("--release");
     }
     run_command(&mut build)?;
-    if name == "redis" {
-        servers::run(&["install".to_owned(), name.to_owned()])?;
+    let server = match name {
+        "redis" => Some("redis"),
+        "topic" => Some("kafka"),
+        _ => None,
+    };
+    if let Some(server) = server {
+        servers::run(&["install".to_owned(), server.to_owned()])?;
     }
     let profile = if is_dev { "debug" } else { "release" };
     let dir = target_dir().join(format!("bench-{name}"));

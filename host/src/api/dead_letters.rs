@@ -3,17 +3,18 @@
 use super::error::ApiError;
 use super::quarantine::{parse, text};
 use super::reader::Reader;
+use super::release_routes::{BUSY, STOPPING, Work, apart};
 use super::request::JsonBody;
 use super::role::{Access, Role};
 use super::route::Route;
-use super::routes::{Answer, Api, Asked, Named, Shared, answer};
-use super::sinks::{SINK, Sink, one};
+use super::routes::{Answer, Asked, Named, Shared, answer};
+use super::sinks::{SINK, Sink, asked, one};
 use super::write::{Why, Write};
 use crate::label::outbox::Place;
 use crate::pipeline::dead_letters::{Letter, at, behind};
+use crate::registry::command::Command;
 use crate::sink::progress::{Which, Wish};
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -23,8 +24,15 @@ const LIMIT_MAX: usize = 1_000;
 /// Letters in an answer where the question does not say.
 const LIMIT_DEFAULT: usize = 100;
 /// What `replay` and `drop` may be refused with.
-const REFUSALS: &[(u16, &str)] =
-    &[SINK, (404, "unknown-letter"), (409, "no-dead-letters"), (409, "sink-busy"), (409, "no-host")];
+const REFUSALS: &[(u16, &str)] = &[
+    SINK,
+    (404, "unknown-letter"),
+    (409, "no-dead-letters"),
+    (409, "sink-busy"),
+    (409, "no-host"),
+    BUSY,
+    STOPPING,
+];
 
 /// A dead letter and its id.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -122,7 +130,7 @@ async fn replay(
     path: Named<String>,
     body: Result<JsonBody<WhichBody>, ApiError>,
 ) -> Answer {
-    ask(wish?, path?.0, body?, Wish::Replay).await
+    ask(wish?, path?.0, body?, ("sink dead replay", Wish::Replay)).await
 }
 
 async fn drop_some(
@@ -130,30 +138,36 @@ async fn drop_some(
     path: Named<String>,
     body: Result<JsonBody<WhichBody>, ApiError>,
 ) -> Answer {
-    ask(wish?, path?.0, body?, Wish::Drop).await
+    ask(wish?, path?.0, body?, ("sink dead drop", Wish::Drop)).await
 }
 
 async fn ask(
     wish: Write,
     name: String,
     JsonBody(body, sent): JsonBody<WhichBody>,
-    what: fn(Which) -> Wish,
+    (what, wish_of): (&'static str, fn(Which) -> Wish),
 ) -> Answer {
-    wish.once(&sent, move |api, _| async move { asked(&api, &name, &body, what) }).await
-}
-
-fn asked(api: &Api, name: &str, body: &WhichBody, what: fn(Which) -> Wish) -> Answer {
-    let reader = api.reader()?;
-    let sink = one(&reader, name)?;
-    let which = which(&reader, name, body)?;
-    if sink.kind.as_deref() != Some("webhook") {
-        return Err(ApiError::NoDeadLetters { name: name.to_owned() });
-    }
-    let progress = reader.about.delivery.get(name).ok_or(ApiError::NoHost)?;
-    if !progress.ask_letters(what(which)) {
-        return Err(ApiError::SinkBusy { name: name.to_owned() });
-    }
-    super::release_routes::with_status(StatusCode::ACCEPTED, &sink)
+    let work = move |work: Work| {
+        let sink = one(&work.reader, &name)?;
+        let which = which(&work.reader, &name, &body)?;
+        if sink.kind.as_deref() != Some("webhook") {
+            return Err(ApiError::NoDeadLetters { name });
+        }
+        let progress = work.reader.about.delivery.get(&name).ok_or(ApiError::NoHost)?;
+        let of = match &which {
+            Which::All => "--all".to_owned(),
+            Which::At(places) => places.iter().map(|place| text(*place)).collect::<Vec<_>>().join(" "),
+        };
+        if progress.has_letters_asked() {
+            return Err(ApiError::SinkBusy { name });
+        }
+        work.submit(Command::Sink { sink: name.clone(), what, of }, None)?;
+        if !progress.ask_letters(wish_of(which)) {
+            return Err(ApiError::SinkBusy { name });
+        }
+        Ok(sink)
+    };
+    wish.once(&sent, |api, asker| async move { asked(&apart(&api, asker, work).await?) }).await
 }
 
 fn which(reader: &Reader, name: &str, WhichBody { ids, all }: &WhichBody) -> Result<Which, ApiError> {

@@ -107,23 +107,30 @@ fn engine(out: &mut Text, status: &StatusAnswer, time_us: i64) {
 }
 
 fn swaps(out: &mut Text, swap_times: &SwapTimes) {
-    let name = "retag_swap_slice_seconds";
-    out.family(name, "histogram", "Time of a piece of a swap on a worker: sweep, program, lane.");
-    for (part, times) in swap_times.parts() {
-        let mut below = 0;
-        let bounds = swap_times::BOUNDS.iter().map(|(_, bound)| *bound).chain(["+Inf"]);
-        for (bound, n) in bounds.zip(times.counts) {
-            below += n;
-            out.sample("retag_swap_slice_seconds_bucket", &[("part", part), ("le", bound)], below);
+    let names = [
+        ["retag_swap_slice_seconds", "retag_swap_slice_cpu_seconds"],
+        ["retag_swap_slice_max_seconds", "retag_swap_slice_cpu_max_seconds"],
+    ];
+    for (kind, what) in ["Time", "Processor time"].into_iter().enumerate() {
+        let [all, longest] = names.map(|names| names.get(kind).copied().unwrap_or_default());
+        let says = format!("{what} of a piece of a swap on a worker: sweep, program, lane.");
+        out.family(all, "histogram", &says);
+        let parts = || swap_times.parts().filter_map(|(part, times)| Some((part, times.get(kind)?)));
+        for (part, times) in parts() {
+            let mut below = 0;
+            let bounds = swap_times::BOUNDS.iter().map(|(_, bound)| *bound).chain(["+Inf"]);
+            for (bound, n) in bounds.zip(times.counts) {
+                below += n;
+                out.sample(&format!("{all}_bucket"), &[("part", part), ("le", bound)], below);
+            }
+            out.sample(&format!("{all}_sum"), &[("part", part)], times.sum_us as f64 / 1e6);
+            out.sample(&format!("{all}_count"), &[("part", part)], below);
         }
-        let sum = times.sum_us as f64 / 1e6;
-        out.sample("retag_swap_slice_seconds_sum", &[("part", part)], sum);
-        out.sample("retag_swap_slice_seconds_count", &[("part", part)], below);
-    }
-    let name = "retag_swap_slice_max_seconds";
-    out.family(name, "gauge", "The longest piece of a swap on a worker since the start.");
-    for (part, times) in swap_times.parts() {
-        out.sample(name, &[("part", part)], times.max_us as f64 / 1e6);
+        let says = format!("{what} of the longest piece of a swap on a worker since the start.");
+        out.family(longest, "gauge", &says);
+        for (part, times) in parts() {
+            out.sample(longest, &[("part", part)], times.max_us as f64 / 1e6);
+        }
     }
 }
 

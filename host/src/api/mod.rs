@@ -21,6 +21,7 @@ mod edge;
 mod error;
 mod exposition;
 mod gate;
+mod history;
 pub mod idempotency;
 pub mod labels;
 mod lag;

@@ -1,24 +1,22 @@
 //! Routes that let a rule stand still, go on, and go.
 
 use super::error::ApiError;
+use super::history::holds;
 use super::reader::Reader;
-use super::release_routes::{Work, accepted, apart, submitted};
+use super::release_routes::{BUSY, STOPPING, Work, accepted, apart, submitted};
 use super::role::{Access, Role};
 use super::route::Route;
 use super::routes::{Answer, Named};
 use super::write::Write;
 use crate::registry::Refusal;
 use crate::registry::command::{Command, Done};
-use crate::source::SourceError;
-use crate::source::files::holds;
+use crate::source::{Partition, SourceError};
 use axum::extract::Path;
 
 const OPERATOR: Access = Access::Role(Role::Operator);
 const DEPLOYER: Access = Access::Role(Role::Deployer);
 const RULE: (u16, &str) = (404, "unknown-rule");
 const MANAGED: (u16, &str) = (409, "managed-by-config");
-const BUSY: (u16, &str) = (503, "busy");
-const STOPPING: (u16, &str) = (503, "stopping");
 
 /// All of them.
 pub(super) fn routes() -> Vec<Route> {
@@ -81,12 +79,13 @@ fn check_missed(reader: &Reader, rule: &str) -> Result<(), ApiError> {
     if !reader.registry.is_stopped(rule) {
         return Ok(());
     }
-    for (partition, position) in &reader.positions.partitions {
-        let gone = |error: SourceError| {
-            let (rule, why) = (rule.to_owned(), error.to_string());
-            Refusal::PositionGone { rule, why }
-        };
-        holds(&reader.about.folder, partition, *position).map_err(gone)?;
-    }
-    Ok(())
+    let gone = |error: SourceError| {
+        let (rule, why) = (rule.to_owned(), error.to_string());
+        Refusal::PositionGone { rule, why }
+    };
+    let gap = reader.registry.pauses.get(rule).and_then(|pause| pause.gaps.first());
+    let from = |number, partition: &Partition| {
+        gap.and_then(|gap| gap.from.get(number).copied()).unwrap_or(partition.begins)
+    };
+    Ok(holds(reader, from).map_err(gone)?)
 }

@@ -5,7 +5,7 @@
 use super::error::ApiError;
 use super::reader::Reader;
 use super::release::{self, FilePlan, Pushed};
-use super::release_routes::{Work, apart, engine, with_status};
+use super::release_routes::{BUSY, Work, apart, engine, with_status};
 use super::request::Upload;
 use super::role::{Access, Role};
 use super::route::Route;
@@ -28,7 +28,6 @@ use std::sync::Arc;
 
 const DEPLOYER: Access = Access::Role(Role::Deployer);
 const REFUSED: (u16, &str) = (422, "rule-refused");
-const BUSY: (u16, &str) = (503, "busy");
 
 /// All of them.
 pub(super) fn routes() -> Vec<Route> {

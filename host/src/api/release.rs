@@ -1,6 +1,7 @@
 //! Answers on revisions: what a rule's revisions are and how far, what one would change, who did what.
 
 use super::error::{ApiError, listed};
+use super::history::holds;
 use super::lag;
 use super::operation::{self, OperationAnswer};
 use super::reader::Reader;
@@ -14,7 +15,6 @@ use crate::registry::preview::{Compared, compare};
 use crate::registry::revision::{AUDIT_PREFIX, AuditEntry, HeldKeys, LabelPreview, Preview, Release, Report};
 use crate::registry::sampling::Carried;
 use crate::registry::{Adopted, Generation, Refusal, Registry, Revision};
-use crate::source::files::holds;
 use crate::source::{SourceError, Unit};
 use crate::state::{Record, Slot, Table, split_entity_key};
 use schemars::JsonSchema;
@@ -316,14 +316,11 @@ pub(super) fn check_history(reader: &Reader, rule: &str, number: u32) -> Result<
     if plan(reader, rule, number)?.history.is_none() || !reader.about.complete() {
         return Ok(());
     }
-    for (partition, position) in &reader.positions.partitions {
-        let gone = |error: SourceError| {
-            let (rule, why) = (rule.to_owned(), error.to_string());
-            Refusal::HistoryGone { rule, revision: number, why }
-        };
-        holds(&reader.about.folder, partition, *position).map_err(gone)?;
-    }
-    Ok(())
+    let gone = |error: SourceError| {
+        let (rule, why) = (rule.to_owned(), error.to_string());
+        Refusal::HistoryGone { rule, revision: number, why }
+    };
+    Ok(holds(reader, |_, partition| partition.begins).map_err(gone)?)
 }
 
 /// What activating a revision would change now, and the command that keeps it.
@@ -347,7 +344,7 @@ pub(super) fn preview(
         let of = places.entry((c.label.to_owned(), c.value.map(str::to_owned))).or_default();
         for (places, ordinals) in of.iter_mut().zip([c.entered, c.left]) {
             let room = SAMPLES_MAX.saturating_sub(places.len());
-            places.extend(ordinals.iter().take(room).map(|ordinal| (c.shard, ordinal)));
+            places.extend(ordinals.iter().take(room).map(|ordinal| (c.shard, c.base + ordinal)));
         }
     });
     let mut samples = Vec::new();

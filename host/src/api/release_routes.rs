@@ -49,8 +49,8 @@ const TAKEN: (u16, &str) = (409, "label-taken");
 const TOO_MANY: (u16, &str) = (409, "too-many-revisions");
 const MANAGED: (u16, &str) = (409, "managed-by-config");
 const REFUSED: (u16, &str) = (422, "rule-refused");
-const BUSY: (u16, &str) = (503, "busy");
-const STOPPING: (u16, &str) = (503, "stopping");
+pub(super) const BUSY: (u16, &str) = (503, "busy");
+pub(super) const STOPPING: (u16, &str) = (503, "stopping");
 
 /// All of them.
 pub(super) fn routes() -> Vec<Route> {

@@ -2,19 +2,22 @@
 
 use super::error::{ApiError, listed};
 use super::reader::Reader;
+use super::release_routes::{BUSY, STOPPING, Work, apart, with_status};
 use super::request::JsonBody;
 use super::role::{Access, Role};
 use super::route::Route;
-use super::routes::{Answer, Api, Named, Shared, answer};
+use super::routes::{Answer, Named, Shared, answer};
 use super::write::{Why, Write};
 use crate::label::outbox::Place;
 use crate::pipeline::deliver::{KnownSinks, SINKS};
 use crate::pipeline::rows::{CURSORS, Cursors};
-use crate::sink::progress::{Asked, Shown};
+use crate::registry::command::Command;
+use crate::sink::progress::{Asked, Progress, Shown};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 const VIEWER: Access = Access::Role(Role::Viewer);
 const OPERATOR: Access = Access::Role(Role::Operator);
@@ -53,8 +56,15 @@ pub struct Sinks {
 /// All of them.
 pub(super) fn routes() -> Vec<Route> {
     const REFUSALS: &[(u16, &str)] = &[SINK, (409, "no-state-sink"), (409, "no-host")];
-    const RESYNC_REFUSALS: &[(u16, &str)] =
-        &[SINK, (404, "unknown-label"), (409, "no-state-sink"), (409, "no-host"), (503, "rebuilding")];
+    const RESYNC_REFUSALS: &[(u16, &str)] = &[
+        SINK,
+        (404, "unknown-label"),
+        (409, "no-state-sink"),
+        (409, "no-host"),
+        (503, "rebuilding"),
+        BUSY,
+        STOPPING,
+    ];
     vec![
         Route::get("/v1/sinks", VIEWER, list)
             .named("listSinks", "Sinks: how far each is, what it is doing and waits for.")
@@ -91,14 +101,17 @@ pub(super) fn all(reader: &Reader) -> Result<Vec<Sink>, ApiError> {
     let cursors: Cursors = reader.fact(CURSORS, "the row of sink cursors")?.unwrap_or_default();
     let known: KnownSinks = reader.fact(SINKS, "the row of sinks")?.unwrap_or_default();
     let configured = &reader.about.sinks;
-    let sink = |name: &String| Sink {
-        sink: name.clone(),
-        kind: configured.get(name).cloned(),
-        next: cursors.get(name).copied(),
-        configured: configured.contains_key(name),
-        dropped: known.get(name).map_or(0, |known| known.dropped),
-        dead_letters: known.get(name).map_or(0, |known| known.dead_letters),
-        now: reader.about.delivery.get(name).map(|progress| progress.shown()),
+    let sink = |name: &String| {
+        let now = reader.about.delivery.get(name).map(|progress| progress.shown());
+        Sink {
+            sink: name.clone(),
+            kind: configured.get(name).cloned(),
+            next: cursors.get(name).copied().max(now.as_ref().and_then(|now| now.next)),
+            configured: configured.contains_key(name),
+            dropped: known.get(name).map_or(0, |known| known.dropped),
+            dead_letters: known.get(name).map_or(0, |known| known.dead_letters),
+            now,
+        }
     };
     let new = configured.keys().filter(|name| !cursors.contains_key(*name));
     let mut sinks: Vec<Sink> = cursors.keys().chain(new).map(sink).collect();
@@ -137,27 +150,42 @@ async fn resync(
     body: Result<JsonBody<ResyncBody>, ApiError>,
 ) -> Answer {
     let (wish, Path(name), JsonBody(body, sent)) = (wish?, path?, body?);
-    wish.once(&sent, |api, _| async move {
+    let of = body.label.as_ref().map_or_else(String::new, |label| format!("--label {label}"));
+    let audited = Command::Sink { sink: name.clone(), what: "sink resync", of };
+    let work = move |work: Work| {
         if let Some(label) = &body.label {
-            api.reader()?.label(label)?;
+            work.reader.label(label)?;
         }
-        ask(&api, &name, body.label.map_or(Asked::Resync, Asked::Repair))
-    })
-    .await
+        let (sink, progress) = state_sink(&work.reader, &name)?;
+        work.submit(audited, None)?;
+        progress.ask(body.label.map_or(Asked::Resync, Asked::Repair));
+        Ok(sink)
+    };
+    wish.once(&sent, |api, asker| async move { asked(&apart(&api, asker, work).await?) }).await
 }
 
 async fn verify(wish: Result<Write, ApiError>, path: Named<String>) -> Answer {
     let (wish, Path(name)) = (wish?, path?);
-    wish.once(&[], |api, _| async move { ask(&api, &name, Asked::Verify) }).await
+    wish.once(&[], |api, _| async move {
+        let reader = api.reader()?;
+        let (sink, progress) = state_sink(&reader, &name)?;
+        progress.ask(Asked::Verify);
+        asked(&sink)
+    })
+    .await
 }
 
-fn ask(api: &Api, name: &str, what: Asked) -> Answer {
-    let reader = api.reader()?;
-    let sink = one(&reader, name)?;
+/// A sink that holds label sets, and where it is asked for something.
+fn state_sink(reader: &Reader, name: &str) -> Result<(Sink, Arc<Progress>), ApiError> {
+    let sink = one(reader, name)?;
     let progress = reader.about.delivery.get(name).ok_or(ApiError::NoHost)?;
     if sink.now.as_ref().is_none_or(|now| now.whole.is_none()) {
         return Err(ApiError::NoStateSink { name: name.to_owned() });
     }
-    progress.ask(what);
-    super::release_routes::with_status(StatusCode::ACCEPTED, &sink)
+    Ok((sink, progress.clone()))
+}
+
+/// 202 with the sink as it was when it was asked.
+pub(super) fn asked(sink: &Sink) -> Answer {
+    with_status(StatusCode::ACCEPTED, sink)
 }

@@ -9,7 +9,7 @@ use super::rebuild::RebuildProgress;
 use super::rules::{self, RuleAnswer};
 use super::sinks::{self, Sink};
 use crate::clock;
-use crate::pipeline::rows::{CURSORS, Cursors, Totals};
+use crate::pipeline::rows::Totals;
 use crate::source::Unit;
 use crate::state::Table;
 use schemars::JsonSchema;
@@ -96,11 +96,10 @@ pub struct Partition {
 pub fn of(reader: &Reader) -> Result<StatusAnswer, ApiError> {
     let about = &reader.about;
     let totals = reader.totals()?;
-    let cursors: Cursors = reader.fact(CURSORS, "the row of sink cursors")?.unwrap_or_default();
     let sources = sources(reader);
     let rules = rules::all(reader)?;
-    let outbox_rows = outbox_rows(reader, &cursors)?;
     let sinks = sinks::all(reader)?;
+    let outbox_rows = outbox_rows(reader, &sinks)?;
     let problems = problem::all(reader, (&sources, &sinks), &rules, &totals, outbox_rows);
     Ok(StatusAnswer {
         problems,
@@ -167,9 +166,9 @@ fn source(reader: &Reader, name: &str, about: Option<&SourceAbout>) -> Source {
 }
 
 /// Rows that the slowest configured sink has not got.
-fn outbox_rows(reader: &Reader, cursors: &Cursors) -> Result<u64, ApiError> {
-    let of_configured = cursors.iter().filter(|(name, _)| reader.about.sinks.contains_key(*name));
-    let Some(from) = of_configured.map(|(_, place)| *place).min() else { return Ok(0) };
+fn outbox_rows(reader: &Reader, sinks: &[Sink]) -> Result<u64, ApiError> {
+    let of_configured = sinks.iter().filter(|sink| sink.configured);
+    let Some(from) = of_configured.filter_map(|sink| sink.next).min() else { return Ok(0) };
     let mut rows = 0;
     reader.view.rows(Table::Outbox, &from.key(), None, &mut |_, _| {
         rows += 1;

@@ -1,20 +1,18 @@
-//! `retag config check`: what would run, or what stands in the way. Writes nothing.
+//! `retag config check`: what a start would run, or what stands in its way, with `--state` also of what the state holds.
+//! Begins nothing.
 
 use super::ConfigArg;
 use super::print::{Form, Out, Table};
 use crate::config::{Config, SinkConfig};
-use crate::pipeline::rows::Positions;
-use crate::pipeline::rules::{attach, load_all};
+use crate::pipeline::check::check;
 use crate::pipeline::setup::Options;
-use crate::pipeline::sources::find;
 use crate::registry::Registry;
 use crate::sink::opened::is_built;
 use crate::sink::webhook;
-use crate::source::{Partition, Unit};
-use crate::state::{MemStore, StateWriter};
+use crate::source::{Partition, Position, Unit};
+use crate::state::{FjallStore, MemStore, StateDir, StateWriter, Store};
 use anyhow::{Context, ensure};
 use serde::Serialize;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Arguments.
@@ -28,6 +26,10 @@ pub(super) struct Args {
 enum What {
     /// Check the configuration, its files and its rules without starting anything.
     Check {
+        /// Go through a start on what the state holds, too; no host may run on it. The state is opened as by a start, which
+        /// writes to its files: after an upgrade do it on a copy.
+        #[arg(long)]
+        state: bool,
         /// Form of the answer.
         #[arg(short, long, value_enum, default_value_t)]
         output: Form,
@@ -40,6 +42,10 @@ enum What {
 #[derive(Debug, Serialize)]
 struct Plan {
     state: String,
+    /// The state's last commit; null where it was not looked at, or there is none yet.
+    commit: Option<u64>,
+    /// What the configuration does not decide, and what a start would change.
+    notes: Vec<String>,
     workers: usize,
     sources: Vec<PlannedSource>,
     rules: Vec<PlannedRule>,
@@ -74,8 +80,8 @@ struct PlannedSink {
 
 /// Checks and prints.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let What::Check { output, config } = &args.what;
-    let plan = plan(&Config::read(&config.config)?)?;
+    let What::Check { state, output, config } = &args.what;
+    let plan = plan(&Config::read(&config.config)?, *state)?;
     let mut out = Out::new();
     match output {
         Form::Table => print(&plan, &mut out)?,
@@ -84,14 +90,26 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     out.flush()
 }
 
-fn plan(config: &Config) -> anyhow::Result<Plan> {
+fn plan(config: &Config, with_state: bool) -> anyhow::Result<Plan> {
+    let dir = config.resolve(&config.state.dir);
+    let has_state = with_state && dir.join("format").exists();
+    let owned = has_state.then(|| StateDir::open(&dir)).transpose().with_context(
+        || "`--state` wants a stopped host; `retag apply --dry-run` says what would change in one that runs",
+    )?;
+    let store: Arc<dyn Store> = match &owned {
+        Some(owned) => Arc::new(FjallStore::open(&owned.store_path())?),
+        None => Arc::new(MemStore::new()),
+    };
+    let (_, view) = StateWriter::open(store)?;
+    let options = Options { manage: config.registry.manage, ..Options::default() };
+    let checked = check(config, &options, &view)?;
     let mut sources = Vec::new();
     for (name, source) in &config.sources {
-        let partitions = find(config, (name, source), &[], false)?;
+        let of_source =
+            checked.positions.partitions.iter().filter(|(partition, _)| partition.source == *name);
         let (files, topics): (Vec<_>, Vec<_>) =
-            partitions.into_iter().partition(|(partition, _)| partition.unit == Unit::Bytes);
-        let names =
-            |partitions: &[(Partition, u64)]| partitions.iter().map(|(p, _)| p.name.clone()).collect();
+            of_source.partition(|(partition, _)| partition.unit == Unit::Bytes);
+        let names = |of: &[&(Partition, Position)]| of.iter().map(|(p, _)| p.name.clone()).collect();
         sources.push(PlannedSource {
             source: name.clone(),
             history: format!("{:?}", source.history()).to_lowercase(),
@@ -125,23 +143,22 @@ fn plan(config: &Config) -> anyhow::Result<Plan> {
         sinks.push(PlannedSink { sink: name.clone(), target });
     }
     Ok(Plan {
-        state: config.resolve(&config.state.dir).display().to_string(),
+        state: dir.display().to_string(),
+        commit: owned.map(|_| view.commit()),
+        notes: checked.notes,
         workers: config.engine.workers,
         sources,
-        rules: rules(config)?,
+        rules: rules(&checked.registry)?,
         sinks,
     })
 }
 
-/// The rules as a new state would attach them: read, compiled, their parameters checked.
-fn rules(config: &Config) -> anyhow::Result<Vec<PlannedRule>> {
-    let rules = load_all(config, &BTreeSet::new(), None)?; // nothing is written
-    let (_, view) = StateWriter::open(Arc::new(MemStore::new()))?; // a state that holds nothing
-    let attached = attach(&rules, &Options::default(), Registry::default(), &Positions::default(), &view)?;
-    let registry = &attached.registry;
+/// The rules that would be live.
+fn rules(registry: &Registry) -> anyhow::Result<Vec<PlannedRule>> {
     let mut rules = Vec::new();
-    for namespace in &registry.namespaces {
-        let live = registry.live(&namespace.rule).context("a rule without labels")?;
+    for name in registry.live.keys() {
+        let live = registry.live(name).context("a rule without labels")?;
+        let namespace = registry.namespace_of(live.namespace).context("labels without sums")?;
         rules.push(PlannedRule {
             rule: namespace.rule.clone(),
             entity: registry.entity_of(namespace.space).map_or_else(String::new, |(_, e)| e.name.clone()),
@@ -154,7 +171,10 @@ fn rules(config: &Config) -> anyhow::Result<Vec<PlannedRule>> {
 }
 
 fn print(plan: &Plan, out: &mut Out) -> anyhow::Result<()> {
-    out.line(&format!("state in {}, {} workers\n", plan.state, plan.workers))?;
+    let commit = plan.commit.map_or_else(String::new, |commit| format!(" (as of commit {commit})"));
+    out.line(&format!("state in {}{commit}, {} workers", plan.state, plan.workers))?;
+    plan.notes.iter().try_for_each(|note| out.line(note))?;
+    out.line("")?;
     let mut table = Table::new(["SOURCE", "HISTORY", "PARTITIONS", "BYTES", "MESSAGES"]);
     for source in &plan.sources {
         table.row([

@@ -1,9 +1,11 @@
 //! `retag sink dead ls|replay|drop`: messages that a sink's receiver refused.
 
 use super::ask::{Asker, segment};
+use super::place::{Changing, Common};
 use super::print::{Form, Out, Table};
-use super::sink::{Common, ask, print, wait};
+use super::sink::{path, print, wait};
 use crate::api::dead_letters::{DeadLetters, ListedLetter};
+use crate::api::sinks::Sink;
 use crate::clock::rfc3339;
 use crate::sink::progress::Worked;
 use anyhow::{bail, ensure};
@@ -36,14 +38,14 @@ enum What {
         #[command(flatten)]
         which: Which,
         #[command(flatten)]
-        common: Common,
+        changing: Changing,
     },
     /// Drop dead letters: nobody is told what they say.
     Drop {
         #[command(flatten)]
         which: Which,
         #[command(flatten)]
-        common: Common,
+        changing: Changing,
     },
 }
 
@@ -63,8 +65,8 @@ struct Which {
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.what {
         What::Ls { sink, limit, after, common } => list(sink, (*limit, after.as_deref()), common),
-        What::Replay { which, common } => {
-            let Worked { taken, refused, broke_off, .. } = work(which, "replay", common)?;
+        What::Replay { which, changing } => {
+            let Worked { taken, refused, broke_off, .. } = work(which, "replay", changing)?;
             let sink = &which.sink;
             if let Some(why) = broke_off {
                 bail!("{sink} is not there: {why}; {taken} were taken, the others are kept");
@@ -72,15 +74,19 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
             ensure!(refused == 0, "{refused} were refused again; `retag sink dead ls {sink}` says why");
             Ok(())
         }
-        What::Drop { which, common } => work(which, "drop", common).map(drop),
+        What::Drop { which, changing } => work(which, "drop", changing).map(drop),
     }
 }
 
 /// Asks, waits for the end, and says what came of it.
-fn work(Which { sink, ids, all }: &Which, what: &str, common: &Common) -> anyhow::Result<Worked> {
+fn work(
+    Which { sink, ids, all }: &Which,
+    what: &str,
+    Changing { reason, common }: &Changing,
+) -> anyhow::Result<Worked> {
     let asker = Asker::open(&common.place)?;
     let body = if *all { serde_json::json!({ "all": true }) } else { serde_json::json!({ "ids": ids }) };
-    let before = ask(&asker, sink, &format!("dead-letters/{what}"), Some(&body))?;
+    let before: Sink = asker.write(&path(sink, &format!("dead-letters/{what}"), reason), &body)?;
     let after = wait(&asker, &before, |now| now.letters.ended)?;
     let worked = after.now.as_ref().map(|now| now.letters.clone()).unwrap_or_default();
     let Worked { taken, refused, dropped, .. } = &worked;

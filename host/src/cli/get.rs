@@ -1,7 +1,7 @@
 //! `retag get user/42`: the labels and aggregates of a key.
 
 use super::ask::{Asker, segment};
-use super::place::PlaceArgs;
+use super::place::Common;
 use super::print::{Form, Out, Table, cell, clean, or_dash};
 use crate::api::labels::KeyLabels;
 
@@ -11,11 +11,8 @@ pub(super) struct Args {
     /// Entity and key, as user/42.
     #[arg(value_name = "ENTITY/KEY", value_parser = parse_key)]
     key: (String, String),
-    /// Form of the answer.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Form,
     #[command(flatten)]
-    place: PlaceArgs,
+    common: Common,
 }
 
 /// Everything after the first `/` is the key.
@@ -26,12 +23,12 @@ fn parse_key(text: &str) -> Result<(String, String), String> {
 
 /// Prints the key.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let asker = Asker::open(&args.place)?;
+    let asker = Asker::open(&args.common.place)?;
     let (entity, key) = &args.key;
     let path = format!("/v1/entities/{}/keys/{}/labels?metadata=true", segment(entity), segment(key));
     let answer: KeyLabels = asker.read(&path)?;
     let mut out = Out::new();
-    match args.output {
+    match args.common.output {
         Form::Table => table(&answer, &mut out)?,
         form => out.json(&answer, form)?,
     }

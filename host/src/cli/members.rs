@@ -2,7 +2,7 @@
 //! of its latest commit.
 
 use super::ask::{Asker, segment};
-use super::place::PlaceArgs;
+use super::place::Common;
 use super::print::{Form, Out, clean};
 use crate::api::members::{Count, Member, Members};
 
@@ -27,16 +27,13 @@ pub(super) struct Args {
     /// many different values.
     #[arg(long, value_name = "WHY", value_parser = ["pending", "error", "overflow"])]
     held: Option<String>,
-    /// Form of the answer.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Form,
     #[command(flatten)]
-    place: PlaceArgs,
+    common: Common,
 }
 
 /// Prints members.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let asker = Asker::open(&args.place)?;
+    let asker = Asker::open(&args.common.place)?;
     let (label, value) = match (args.label.split_once('='), &args.value) {
         (Some((label, value)), None) => (label, Some(value)),
         (_, value) => (args.label.as_str(), value.as_deref()),
@@ -51,13 +48,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         print_all(args, &asker, &format!("{base}{only}"), &mut out)?;
     } else if args.held.is_some() {
         let answer: Members = asker.read(&format!("{base}limit=1"))?;
-        match args.output {
+        match args.common.output {
             Form::Table => out.line(&answer.count.to_string())?,
             form => out.json(&serde_json::json!({ "commit": answer.commit, "count": answer.count }), form)?,
         }
     } else {
         let answer: Count = asker.read(&format!("/v1/labels/{}/count?{only}", segment(label)))?;
-        match args.output {
+        match args.common.output {
             Form::Table => out.line(&answer.count.to_string())?,
             form => out.json(&answer, form)?,
         }
@@ -74,13 +71,13 @@ fn print_all(args: &Args, asker: &Asker, base: &str, out: &mut Out) -> anyhow::R
         let Members { members, next, .. } = &answer;
         let shown = members.get(..members.len().min(left)).unwrap_or_default();
         left -= shown.len();
-        match args.output {
+        match args.common.output {
             Form::Json => {}
             Form::Table => shown.iter().try_for_each(|member| out.line(&text(&answer.entity, member)))?,
             form @ Form::Ndjson => shown.iter().try_for_each(|member| out.json(member, form))?,
         }
         let next = next.as_ref().filter(|_| left > 0).map(|next| format!("&cursor={}", segment(next)));
-        match (&mut whole, args.output) {
+        match (&mut whole, args.common.output) {
             (Some(whole), Form::Json) => whole.members.extend_from_slice(shown),
             (whole, Form::Json) => {
                 let members = shown.to_vec();

@@ -2,6 +2,7 @@
 //! `./retag.toml`.
 
 use super::context::{Contexts, Secret};
+use super::print::Form;
 use crate::config::Config;
 use anyhow::{Context as _, bail, ensure};
 use hyper::Uri;
@@ -16,6 +17,26 @@ pub(super) struct PlaceArgs {
     /// Configuration file of a host on this machine. Default: RETAG_CONFIG, then the context in use, then retag.toml.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+/// What every command takes that asks a host for something.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Common {
+    /// Form of the answer.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(super) output: Form,
+    #[command(flatten)]
+    pub(super) place: PlaceArgs,
+}
+
+/// What every command takes that changes something.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Changing {
+    /// Why, for the audit.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(super) reason: String,
+    #[command(flatten)]
+    pub(super) common: Common,
 }
 
 /// Where to go.

@@ -1,7 +1,7 @@
 //! `retag quarantine ls|show`: row images that rules refused.
 
 use super::ask::{Asker, segment};
-use super::place::PlaceArgs;
+use super::place::Common;
 use super::print::{Form, Out, Table, cell};
 use crate::api::quarantine::{BadImages, ListedImage};
 use serde_json::Value;
@@ -29,11 +29,8 @@ enum What {
         /// Go on behind this id.
         #[arg(long, value_name = "ID")]
         after: Option<String>,
-        /// Form of the answer.
-        #[arg(short, long, value_enum, default_value_t)]
-        output: Form,
         #[command(flatten)]
-        place: PlaceArgs,
+        common: Common,
     },
     /// Show one refused image: where it stands, why it was refused, and what the rule's columns held.
     Show {
@@ -42,11 +39,8 @@ enum What {
         /// Show the values of the row, as the message spells them. Without it only what kind they are of.
         #[arg(long)]
         values: bool,
-        /// Form of the answer.
-        #[arg(short, long, value_enum, default_value_t)]
-        output: Form,
         #[command(flatten)]
-        place: PlaceArgs,
+        common: Common,
     },
 }
 
@@ -54,7 +48,7 @@ enum What {
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let mut out = Out::new();
     match &args.what {
-        What::Ls { rule, oldest_first, limit, after, output, place } => {
+        What::Ls { rule, oldest_first, limit, after, common: Common { output, place } } => {
             let asker = Asker::open(place)?;
             let order = if *oldest_first { "oldest" } else { "newest" };
             let mut path = format!("/v1/quarantine?limit={limit}&order={order}");
@@ -70,7 +64,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
                 Form::Ndjson => answer.entries.iter().try_for_each(|e| out.json(e, Form::Ndjson))?,
             }
         }
-        What::Show { id, values, output, place } => {
+        What::Show { id, values, common: Common { output, place } } => {
             let asker = Asker::open(place)?;
             let answer: ListedImage =
                 asker.read(&format!("/v1/quarantine/{}?values={values}", segment(id)))?;

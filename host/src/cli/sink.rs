@@ -3,7 +3,7 @@
 use super::ask::{Asker, segment};
 use super::dead;
 use super::interrupt::Noted;
-use super::place::PlaceArgs;
+use super::place::{Changing, Common};
 use super::print::{Form, Out, Table};
 use crate::api::sinks::{Sink, Sinks};
 use crate::sink::progress::{Doing, Shown, Verified};
@@ -38,7 +38,7 @@ enum What {
         #[arg(long)]
         no_wait: bool,
         #[command(flatten)]
-        common: Common,
+        changing: Changing,
     },
     /// Compare what a sink holds with the state. Exit code 1 where something is not right.
     Verify {
@@ -51,24 +51,15 @@ enum What {
     Dead(dead::Args),
 }
 
-#[derive(Debug, clap::Args)]
-pub(super) struct Common {
-    /// Form of the answer.
-    #[arg(short, long, value_enum, default_value_t)]
-    pub(super) output: Form,
-    #[command(flatten)]
-    pub(super) place: PlaceArgs,
-}
-
 /// Lists, or asks and waits.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.what {
         What::Ls(common) => list(common),
         What::Dead(args) => dead::run(args),
-        What::Resync { sink, label, no_wait, common } => {
+        What::Resync { sink, label, no_wait, changing: Changing { reason, common } } => {
             let asker = Asker::open(&common.place)?;
             let body = serde_json::json!({ "label": label });
-            let before = ask(&asker, sink, "resync", Some(&body))?;
+            let before: Sink = asker.write(&path(sink, "resync", reason), &body)?;
             if *no_wait {
                 return print(
                     common,
@@ -86,7 +77,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         }
         What::Verify { sink, common } => {
             let asker = Asker::open(&common.place)?;
-            let before = ask(&asker, sink, "verify", None)?;
+            let before: Sink = asker.post(&path(sink, "verify", ""), Vec::new())?;
             let after = wait(&asker, &before, |now| now.comparisons)?;
             let verified = after.now.as_ref().and_then(|now| now.verified.clone());
             let verified = verified
@@ -107,18 +98,10 @@ fn words(sink: &str, verified: &Verified) -> Vec<String> {
     lines
 }
 
-/// Asks something of a sink.
-pub(super) fn ask(
-    asker: &Asker,
-    sink: &str,
-    what: &str,
-    body: Option<&serde_json::Value>,
-) -> anyhow::Result<Sink> {
+/// The route by which something is asked of a sink.
+pub(super) fn path(sink: &str, what: &str, reason: &str) -> String {
     let path = format!("/v1/sinks/{}/{what}", segment(sink));
-    match body {
-        Some(body) => asker.write(&path, body),
-        None => asker.post(&path, Vec::new()),
-    }
+    if reason.is_empty() { path } else { format!("{path}?reason={}", segment(reason)) }
 }
 
 /// Waits until what was asked has ended.
@@ -134,7 +117,7 @@ pub(super) fn wait(asker: &Asker, before: &Sink, ended: fn(&Shown) -> u64) -> an
         } else if look % LOOKS_PER_LINE == 0 {
             eprintln!("{}", doing(&now));
         }
-        if ended(&now) > ended_before && now.doing == Doing::Delivering {
+        if ended(&now) > ended_before && now.doing == Doing::Delivering && !now.asked {
             if terminal {
                 eprintln!();
             }

@@ -1,7 +1,7 @@
 //! `retag status`: the worst problem first with its next command, then everything else.
 
 use super::ask::Asker;
-use super::place::PlaceArgs;
+use super::place::Common;
 use super::print::{Form, Out, Table, cell, or_dash};
 use super::sink::doing;
 use crate::api::status::StatusAnswer;
@@ -10,19 +10,16 @@ use crate::source::Unit;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Form of the answer.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Form,
     #[command(flatten)]
-    place: PlaceArgs,
+    common: Common,
 }
 
 /// Prints the status.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let asker = Asker::open(&args.place)?;
+    let asker = Asker::open(&args.common.place)?;
     let answer: StatusAnswer = asker.read("/v1/status")?;
     let mut out = Out::new();
-    match args.output {
+    match args.common.output {
         Form::Table => text(&answer, &mut out)?,
         form => out.json(&answer, form)?,
     }

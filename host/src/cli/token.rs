@@ -2,7 +2,7 @@
 //! token, running or stopped; an admin's token makes further ones from anywhere.
 
 use super::ask::{Asker, segment};
-use super::place::PlaceArgs;
+use super::place::{Common, PlaceArgs};
 use super::print::{Form, Out, Table, or_dash};
 use crate::api::Role;
 use crate::api::access::{About, NewToken};
@@ -36,11 +36,8 @@ enum What {
     },
     /// List all tokens that were ever made.
     Ls {
-        /// Form of the answer.
-        #[arg(short, long, value_enum, default_value_t)]
-        output: Form,
         #[command(flatten)]
-        place: PlaceArgs,
+        common: Common,
     },
     /// Take a token's rights away, at once and for good.
     Revoke {
@@ -83,7 +80,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
                 out.json(&made, *output)?;
             }
         }
-        What::Ls { output, place } => {
+        What::Ls { common: Common { output, place } } => {
             let answer: Tokens = Asker::open(place)?.read("/v1/tokens")?;
             match output {
                 Form::Table => table(&answer.tokens, &mut out)?,

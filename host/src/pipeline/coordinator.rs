@@ -116,6 +116,8 @@ pub struct Pipeline {
 
 /// Most bytes of an open cycle that a stop still commits.
 const STOP_BYTES_MAX: u64 = 8 << 20;
+/// Most bytes of a cycle while a switch may be asked for at any moment: it waits for the commit before it.
+const SWITCH_BYTES_MAX: u64 = 8 << 20;
 
 impl Pipeline {
     /// A coordinator that goes on from `view`.
@@ -343,8 +345,14 @@ impl Pipeline {
         self.hand_tasks(tasks, (commit, now), out)
     }
 
+    /// Most input in one commit.
+    fn cycle_bytes_max(&self) -> u64 {
+        let most = self.settings.cycle_bytes_max;
+        if self.book.registry.awaits_switch() { most.min(SWITCH_BYTES_MAX) } else { most }
+    }
+
     pub(super) fn full(&self) -> bool {
-        self.cycle.bytes >= self.settings.cycle_bytes_max
+        self.cycle.bytes >= self.cycle_bytes_max()
             || !self.cycle.refusals.is_empty()
             || self.cycle.lane_fault.is_some()
     }

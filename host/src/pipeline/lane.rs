@@ -53,6 +53,14 @@ impl std::fmt::Debug for Lane {
     }
 }
 
+/// Drops what a lane leaves behind, its ids above all, beside what goes on.
+pub(super) fn drop_apart<T: Send + 'static>(what: Option<T>) {
+    if let Some(what) = what {
+        // Where there is no thread for it, it is dropped here.
+        let _ = std::thread::Builder::new().name("dropper".into()).spawn(move || drop(what));
+    }
+}
+
 /// How far the history of a namespace, or the gap of a rule, is read, as it is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backfill {
@@ -122,7 +130,7 @@ impl Pipeline {
     pub(super) fn next_lane(&mut self) -> Result<(), Failure> {
         let first = self.book.works.iter().find_map(|w| Some((w.operation, w.backfill.clone()?)));
         let Some((operation, backfill)) = first else {
-            self.lane = None;
+            drop_apart(self.lane.take());
             return Ok(());
         };
         let lost = || Failure::Internal(format!("operation {operation} reads for a namespace that is gone"));

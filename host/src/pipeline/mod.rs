@@ -6,6 +6,7 @@
 
 pub mod assemble;
 mod carried;
+pub mod check;
 pub mod command;
 pub mod coordinator;
 mod cycle;

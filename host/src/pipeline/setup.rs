@@ -359,7 +359,7 @@ fn begin(
 }
 
 /// The sweep to go on with: the stored one while it still wants the same, else one for what changed.
-fn next_sweep(view: &View, attached: &Attached) -> Result<Option<Sweep>, SetupError> {
+pub(super) fn next_sweep(view: &View, attached: &Attached) -> Result<Option<Sweep>, SetupError> {
     let stored: Option<Sweep> = match view.row(Table::Meta, SWEEP)? {
         Some(bytes) => Some(serde_json::from_slice(&bytes).map_err(|_| SetupError::Damaged("the sweep"))?),
         None => None,

@@ -143,7 +143,7 @@ pub fn find(
 }
 
 /// Matches the partitions of all sources with those of the state.
-fn discover_all(
+pub(super) fn discover_all(
     config: &Config,
     options: &Options,
     mut positions: Positions,

@@ -69,34 +69,36 @@ impl Times {
     }
 }
 
-/// Times of all kinds of pieces.
+/// Times of all kinds of pieces, each by the wall and by the processor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SwapTimes([Times; Part::ALL.len()]);
+pub struct SwapTimes([[Times; 2]; Part::ALL.len()]);
 
 impl SwapTimes {
-    /// A piece took `time`.
-    pub fn note(&mut self, part: Part, time: Duration) {
-        if let Some(times) = self.0.get_mut(part as usize) {
-            times.note(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+    /// A piece took so long by the wall, and so much of the processor.
+    pub fn note(&mut self, part: Part, took: [Duration; 2]) {
+        for (times, took) in self.0.get_mut(part as usize).into_iter().flatten().zip(took) {
+            times.note(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         }
     }
 
     /// Adds what another worker noted.
     pub fn add(&mut self, other: &Self) {
-        self.0.iter_mut().zip(&other.0).for_each(|(times, more)| times.add(more));
+        let all = self.0.as_flattened_mut().iter_mut().zip(other.0.as_flattened());
+        all.for_each(|(times, more)| times.add(more));
     }
 
-    /// By name.
-    pub fn parts(&self) -> impl Iterator<Item = (&'static str, &Times)> {
+    /// By name: by the wall, by the processor.
+    pub fn parts(&self) -> impl Iterator<Item = (&'static str, &[Times; 2])> {
         Part::ALL.iter().map(|(name, _)| *name).zip(&self.0)
     }
 
     /// For `--stats`.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        let part = |(name, t): (&'static str, &Times)| {
-            let pieces: u64 = t.counts.iter().sum();
-            (name.to_owned(), json!({ "pieces": pieces, "sum_us": t.sum_us, "max_us": t.max_us }))
+        let part = |(name, [wall, cpu]): (&'static str, &[Times; 2])| {
+            let pieces: u64 = wall.counts.iter().sum();
+            let of = json!({ "pieces": pieces, "sum_us": wall.sum_us, "max_us": wall.max_us, "cpu_us": cpu.sum_us });
+            (name.to_owned(), of)
         };
         Value::Object(self.parts().map(part).collect())
     }
@@ -118,17 +120,18 @@ mod tests {
     fn a_piece_is_counted_under_the_first_bound_that_it_does_not_pass() {
         let mut times = SwapTimes::default();
         for us in [0, 100, 101, 5_000, 5_001, 100_000, 100_001] {
-            times.note(Part::Lane, Duration::from_micros(us));
+            times.note(Part::Lane, [us, us / 2].map(Duration::from_micros));
         }
         let mut other = SwapTimes::default();
-        other.note(Part::Sweep, Duration::from_micros(7));
+        other.note(Part::Sweep, [7, 3].map(Duration::from_micros));
         times.add(&other);
-        let [sweep, program, lane] = &times.0;
+        let [[sweep, cpu_of_sweep], [program, _], [lane, _]] = &times.0;
         assert_eq!(lane.counts, [2, 1, 0, 0, 0, 0, 1, 1, 0, 0, 0, 1, 1]);
         assert_eq!((lane.max_us, lane.sum_us), (100_001, 210_203));
-        assert_eq!((sweep.counts[0], sweep.max_us), (1, 7));
+        assert_eq!((sweep.counts[0], sweep.max_us, cpu_of_sweep.max_us), (1, 7, 3));
         assert_eq!(*program, Times::default());
         assert_eq!(times.to_json()["lane"]["pieces"], 7);
+        assert_eq!(times.to_json()["lane"]["cpu_us"], 105_100);
         for (us, seconds) in BOUNDS {
             assert_eq!(seconds.parse::<f64>().unwrap(), us as f64 / 1e6);
         }

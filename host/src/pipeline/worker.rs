@@ -3,7 +3,7 @@
 //! Until the barrier nothing has touched a shard, so a cycle can be dropped whole ([`Message::Discard`]).
 
 use super::failure::Failure;
-use super::lane::Lane;
+use super::lane::{Lane, drop_apart};
 use super::ledger::Ledger;
 use super::message::{Actor, Address, Envelope, Message};
 use super::program::{GenerationRun, Program};
@@ -13,7 +13,7 @@ use super::swap_times::{Part, SwapTimes};
 use super::sweep::Telling;
 use super::track::Track;
 use crate::aggregate::log::Log;
-use crate::clock;
+use crate::clock::{self, Begun};
 use crate::decode::{Decoded, IdForm, Refusal, Skip};
 use crate::label::Cause;
 use crate::rule::Labeler;
@@ -277,12 +277,16 @@ impl Worker {
         self.buffers = program.entities.iter().map(|layout| Buffers::new(layout.linear.len())).collect();
         self.live.replace(program)?;
         self.lane = match (self.lane.take(), lane) {
-            (_, None) => None,
+            (before, None) => {
+                drop_apart(before);
+                None
+            }
             (Some((number, mut track)), Some(lane)) if number == lane.number => {
                 track.replace(lane.program.clone())?;
                 Some((number, track))
             }
-            (_, Some(lane)) => {
+            (before, Some(lane)) => {
+                drop_apart(before);
                 Some((lane.number, Track::new(lane.program.clone(), lane.ledger.clone(), true)?))
             }
         };
@@ -307,10 +311,10 @@ impl Worker {
             (Some((_, track)), true) => track,
             (None, true) => return Err(Failure::Internal("a block of a lane that is gone".into())),
         };
-        let begin = task.lane.then(clock::moment);
+        let begin = task.lane.then(Begun::now);
         let report = track.decode(task, &mut self.decoded, &mut self.cycle)?;
         if let Some(begin) = begin {
-            self.swap_times.note(Part::Lane, begin.elapsed());
+            self.swap_times.note(Part::Lane, begin.took());
         }
         Ok(BlockReport { worker: self.index, ..report })
     }
@@ -328,7 +332,7 @@ impl Worker {
         let mut applied = Applied { worker: self.index, ..Applied::default() };
         for shard_task in task.shards {
             let number = shard_task.shard;
-            let swept = shard_task.sweep.as_ref().map(|_| clock::moment());
+            let swept = shard_task.sweep.as_ref().map(|_| Begun::now());
             let shard = self.shards.entry(number).or_insert_with(|| Shard::new(number, &task.view));
             let context = super::shard::Context {
                 program: self.live.program(),
@@ -341,7 +345,7 @@ impl Worker {
             let output = shard.apply(shard_task, &context, &mut self.labelers, &mut self.buffers)?;
             applied.shards.push(output);
             if let Some(begin) = swept {
-                self.swap_times.note(Part::Sweep, begin.elapsed());
+                self.swap_times.note(Part::Sweep, begin.took());
             }
         }
         applied.swap_times = std::mem::take(&mut self.swap_times);
@@ -375,9 +379,9 @@ impl Worker {
             }
             Message::Apply(task) => Message::Applied(Box::new(self.apply(*task)?)),
             Message::Program { program, lane, dropped } => {
-                let begin = clock::moment();
+                let begin = Begun::now();
                 self.replace(program, lane.as_ref(), &dropped)?;
-                self.swap_times.note(Part::Program, begin.elapsed());
+                self.swap_times.note(Part::Program, begin.took());
                 return Ok(None);
             }
             _ => return Ok(None),

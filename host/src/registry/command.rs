@@ -114,6 +114,15 @@ pub enum Command {
         /// Generation.
         space: u32,
     },
+    /// Something is asked of a sink, which the audit says; whoever asks sees to it that it is done.
+    Sink {
+        /// Sink.
+        sink: String,
+        /// Name of what is asked.
+        what: &'static str,
+        /// Of what.
+        of: String,
+    },
     /// Drop a namespace that is not live, with its labels: it cannot go on.
     GiveUp {
         /// Rule.
@@ -237,6 +246,7 @@ impl Command {
             Self::Resume { .. } => "resume",
             Self::Retire { .. } => "retire",
             Self::GiveUp { .. } => "give up",
+            Self::Sink { what, .. } => what,
         }
     }
 
@@ -257,6 +267,18 @@ impl Command {
             | Self::Forget { rule, .. }
             | Self::Retire { rule, .. }
             | Self::GiveUp { rule, .. } => rule,
+            Self::Sink { .. } => "",
+        }
+    }
+
+    /// The audit's words for it, and the sink that it is about.
+    fn audited(&self, applies: bool) -> (String, Option<String>) {
+        match self {
+            Self::Sink { sink, what, of } => {
+                (format!("{what} {of}").trim_end().to_owned(), Some(sink.clone()))
+            }
+            _ if applies => (format!("apply {}", self.name()), None),
+            _ => (self.name().to_owned(), None),
         }
     }
 }
@@ -275,7 +297,8 @@ impl Registry {
         let rule = command.rule();
         let tag = self.tag(rule);
         let is_seen = |seen: &String| tag.as_ref().is_some_and(|tag| seen == "*" || seen == tag);
-        if asker.seen.as_ref().is_some_and(|seen| !seen.iter().any(is_seen)) {
+        let is_of_rule = !matches!(command, Command::Sink { .. });
+        if is_of_rule && asker.seen.as_ref().is_some_and(|seen| !seen.iter().any(is_seen)) {
             return Err(Refusal::Changed(rule.to_owned()));
         }
         let mut after = self.clone();
@@ -286,13 +309,15 @@ impl Registry {
             effect.done.commit = facts.view.commit();
             return Ok(effect);
         }
+        let (name, sink) = command.audited(asker.applies);
         let entry = AuditEntry {
             commit: facts.commit,
             time_us: facts.now,
             by: asker.by.clone(),
             why: asker.why.clone(),
-            command: if asker.applies { format!("apply {}", command.name()) } else { command.name().into() },
+            command: name,
             rule: rule.to_owned(),
+            sink,
             before: self.summary(rule),
             after: after.summary(rule),
         };
@@ -360,6 +385,7 @@ impl Registry {
             Command::Forget { rule, revision } => self.forget(rule, *revision, &mut effect)?,
             Command::Retire { space, .. } => self.retire(*space, facts, &mut effect),
             Command::GiveUp { space, why, .. } => self.give_up(*space, why, facts, &mut effect),
+            Command::Sink { .. } => {}
         }
         Ok(effect)
     }

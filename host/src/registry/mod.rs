@@ -265,6 +265,14 @@ impl Registry {
         self.live.get(rule).and_then(|space| self.generation(*space))
     }
 
+    /// Labels of a revision that is not live are evaluated, or ready: a switch to it may be asked for at any moment.
+    #[must_use]
+    pub fn awaits_switch(&self) -> bool {
+        let is_ahead =
+            |g: &&Generation| matches!(g.state, GenerationState::Sweeping | GenerationState::Ready);
+        self.generations.iter().filter(is_ahead).any(|g| self.live.get(&g.rule) != Some(&g.space))
+    }
+
     /// What `new` would replace or has replaced: the live generation of its rule, or no labels at all.
     #[must_use]
     pub fn live_before(&self, new: &Generation) -> Generation {

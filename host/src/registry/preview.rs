@@ -3,11 +3,13 @@
 
 use super::Generation;
 use super::revision::{HeldKeys, LabelPreview, Preview};
-use crate::state::{SHARDS, View};
+use crate::state::{Members, SHARDS, View};
 use roaring::RoaringBitmap;
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-/// What the two generations say of one label (and value) in one shard.
+/// What the two generations say of one label (and value) among some of a shard's keys.
 pub struct Compared<'a> {
     /// Label.
     pub label: &'a str,
@@ -15,20 +17,18 @@ pub struct Compared<'a> {
     pub value: Option<&'a str>,
     /// The shard.
     pub shard: usize,
+    /// To be added to these ordinals.
+    pub base: u32,
     /// Ordinals that would get it.
     pub entered: &'a RoaringBitmap,
     /// Ordinals that would lose it.
     pub left: &'a RoaringBitmap,
 }
 
-/// The members of one label in one shard: with whatever value, and by value.
-#[derive(Default)]
-struct Carried {
-    any: RoaringBitmap,
-    by_value: BTreeMap<String, RoaringBitmap>,
-}
+/// Who carries a label in one shard: by value, which a flag has none of.
+type Carried<'a> = BTreeMap<&'a str, Vec<(Option<&'a str>, Arc<Members>)>>;
 
-/// Compares `old` with `new`; `take` sees every label and value of every shard.
+/// Compares `old` with `new`; `take` sees every label and value that somebody would get or lose.
 #[must_use]
 pub fn compare(
     view: &View,
@@ -45,64 +45,73 @@ pub fn compare(
         held: HeldKeys::of(view, new.space),
         sampled: None,
     };
-    let mut counts: BTreeMap<(String, Option<String>), LabelPreview> = BTreeMap::new();
+    let count_of = |(label, value): (&str, Option<&str>)| LabelPreview {
+        label: label.to_owned(),
+        value: value.map(str::to_owned),
+        ..LabelPreview::default()
+    };
+    let names: BTreeSet<&str> = old.labels.iter().chain(&new.labels).map(|l| l.name.as_str()).collect();
+    let mut counts: BTreeMap<(&str, Option<&str>), LabelPreview> =
+        names.iter().map(|label| ((*label, None), count_of((label, None)))).collect();
     for shard in 0..SHARDS {
         let (before, after) = (carried(view, shard, old), carried(view, shard, new));
-        let none = Carried::default();
-        let mut changed = RoaringBitmap::new();
-        let mut names: Vec<&str> = before.keys().chain(after.keys()).copied().collect();
-        names.sort_unstable();
-        names.dedup();
-        for label in names {
-            let (was, is) = (before.get(label).unwrap_or(&none), after.get(label).unwrap_or(&none));
-            let empty = RoaringBitmap::new();
-            let mut values: Vec<Option<&str>> = vec![None];
-            values.extend(was.by_value.keys().chain(is.by_value.keys()).map(|v| Some(v.as_str())));
-            values.sort_unstable();
-            values.dedup();
-            for value in values {
-                let of = |carried: &Carried| -> RoaringBitmap {
-                    value.map_or(&carried.any, |v| carried.by_value.get(v).unwrap_or(&empty)).clone()
-                };
-                let (was, is) = (of(was), of(is));
-                let (entered, left) = (&is - &was, &was - &is);
-                changed |= &entered | &left;
-                let key = (label.to_owned(), value.map(str::to_owned));
-                let count = counts.entry(key).or_insert_with(|| LabelPreview {
-                    label: label.to_owned(),
-                    value: value.map(str::to_owned),
-                    entered: 0,
-                    left: 0,
-                    kept: 0,
-                });
-                count.entered += entered.len();
-                count.left += left.len();
-                count.kept += was.intersection_len(&is);
-                take(&Compared { label, value, shard, entered: &entered, left: &left });
+        let all = || before.values().chain(after.values()).flatten();
+        let highs: BTreeSet<u16> = all().flat_map(|(_, members)| members.highs()).collect();
+        for high in highs {
+            let mut changed = RoaringBitmap::new();
+            for label in &names {
+                let of_label = || before.get(label).into_iter().chain(after.get(label)).flatten();
+                let values: BTreeSet<Option<&str>> =
+                    of_label().map(|(value, _)| *value).chain([None]).collect();
+                for value in values {
+                    let (was, is) =
+                        (chunk(&before, (label, value), high), chunk(&after, (label, value), high));
+                    let count = counts.entry((label, value)).or_insert_with_key(|key| count_of(*key));
+                    if was == is {
+                        count.kept += was.len();
+                        continue; // most labels of most revisions
+                    }
+                    let (entered, left) = (&*is - &*was, &*was - &*is);
+                    count.entered += entered.len();
+                    count.left += left.len();
+                    count.kept += is.len() - entered.len();
+                    changed |= &entered;
+                    changed |= &left;
+                    let base = u32::from(high) << 16;
+                    take(&Compared { label, value, shard, base, entered: &entered, left: &left });
+                }
             }
+            preview.changed_keys += changed.len();
         }
-        preview.changed_keys += changed.len();
     }
     preview.labels = counts.into_values().collect();
     preview
 }
 
-fn carried<'a>(view: &View, shard: usize, generation: &'a Generation) -> BTreeMap<&'a str, Carried> {
-    let mut all = BTreeMap::new();
+fn carried<'a>(view: &View, shard: usize, generation: &'a Generation) -> Carried<'a> {
+    let mut all = Carried::new();
     for (index, label) in (0u16..).zip(&generation.labels) {
-        let mut carried = Carried::default();
+        let of_label = all.entry(label.name.as_str()).or_default();
         let marks = u16::try_from(label.values.len().max(1)).unwrap_or(u16::MAX);
         for mark in 1..=marks {
-            let Some(members) = view.members(shard, generation.space, index, mark) else { continue };
-            let members = members.to_bitmap();
-            carried.any |= &members;
-            if let Some(value) = generation.value_name(index, mark) {
-                carried.by_value.insert(value.to_owned(), members);
-            }
+            let members = view.members(shard, generation.space, index, mark);
+            of_label.extend(members.map(|members| (generation.value_name(index, mark), members)));
         }
-        all.insert(label.name.as_str(), carried);
     }
     all
+}
+
+/// Who carries a label with this value, or with whatever value, in one chunk.
+fn chunk<'a>(
+    carried: &'a Carried<'_>,
+    (label, value): (&str, Option<&str>),
+    high: u16,
+) -> Cow<'a, RoaringBitmap> {
+    let of_label = carried.get(label).map_or(&[][..], |of| of);
+    let wanted = of_label.iter().filter(|(of, _)| value.is_none() || *of == value);
+    let mut chunks = wanted.filter_map(|(_, members)| members.chunk(high));
+    let Some(first) = chunks.next() else { return Cow::Owned(RoaringBitmap::new()) };
+    chunks.fold(Cow::Borrowed(first), |all, more| Cow::Owned(&*all | more))
 }
 
 /// How far `now` is from what `then` said, in percent of the keys that `then` said would enter or leave a label.
@@ -113,7 +122,7 @@ pub fn moved_percent(then: &Preview, now: &Preview) -> f64 {
         p.labels.iter().map(|l| ((l.label.clone(), l.value.clone()), (l.entered, l.left))).collect()
     };
     let (then, now) = (all(then), all(now));
-    let keys: std::collections::BTreeSet<_> = then.keys().chain(now.keys()).collect();
+    let keys: BTreeSet<_> = then.keys().chain(now.keys()).collect();
     let of = |from: &BTreeMap<_, (u64, u64)>, key| from.get(key).copied().unwrap_or_default();
     let mut moved = 0;
     for key in keys {

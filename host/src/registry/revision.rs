@@ -101,7 +101,7 @@ pub enum Release {
 }
 
 /// What a preview says of one label, or of one value of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LabelPreview {
     /// Label.
     pub label: String,
@@ -332,8 +332,11 @@ pub struct AuditEntry {
     pub why: String,
     /// Name of the command.
     pub command: String,
-    /// Rule.
+    /// Rule; empty where it is about a sink.
     pub rule: String,
+    /// Sink, where it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sink: Option<String>,
     /// The rule's releases before.
     #[schemars(with = "Releases")]
     pub before: Value,
@@ -384,6 +387,7 @@ pub fn audit_configured(
             why: String::new(),
             command: command.to_owned(),
             rule: rule.clone(),
+            sink: None,
             before,
             after,
         };

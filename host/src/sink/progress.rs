@@ -105,6 +105,9 @@ pub struct Worked {
 pub struct Shown {
     /// What it is doing.
     pub doing: Doing,
+    /// A resync or a comparison is asked of it that has not begun.
+    #[serde(default)]
+    pub asked: bool,
     /// What it waits for; null where it does not wait.
     pub waits_for: Option<String>,
     /// It holds everything; null for sinks that are told of changes only.
@@ -119,6 +122,9 @@ pub struct Shown {
     pub verified: Option<Verified>,
     /// What became of dead letters.
     pub letters: Worked,
+    /// First place that it has not got, which the state's next commit will say.
+    #[serde(skip)]
+    pub next: Option<Place>,
 }
 
 /// What is asked and has not begun.
@@ -144,6 +150,10 @@ impl Asking {
         if self.resync {
             self.labels.clear(); // everything is more
         }
+    }
+
+    fn is_some(&self) -> bool {
+        self.resync || self.verify || !self.labels.is_empty()
     }
 
     fn take(&mut self, is_busy: bool) -> Option<Asked> {
@@ -188,13 +198,19 @@ impl Progress {
     /// Asks something of the sink: what mends comes before what compares.
     pub fn ask(&self, what: Asked) {
         self.asked().add(what);
+        self.show(|shown| shown.asked = true);
     }
 
     /// Something is asked and has not begun.
     #[must_use]
     pub fn is_asked(&self) -> bool {
         let asked = self.asked();
-        asked.resync || asked.verify || !asked.labels.is_empty() || asked.letters.is_some()
+        asked.is_some() || asked.letters.is_some()
+    }
+
+    /// Something that was asked, or that the sink needs, begins; what else is asked is still to come.
+    pub(crate) fn begins(&self, doing: Doing) {
+        self.show(|shown| (shown.doing, shown.asked) = (doing, self.asked().is_some()));
     }
 
     /// Asks something for dead letters; false where something else is asked and has not begun.
@@ -235,9 +251,13 @@ mod tests {
         assert!(!progress.is_asked() && progress.take(false).is_none());
         progress.ask(Asked::Verify);
         progress.ask(Asked::Resync);
-        assert!(progress.is_asked());
+        assert!(progress.is_asked() && progress.shown().asked);
         assert_eq!((progress.take(true), progress.take(true)), (Some(Asked::Resync), None));
+        progress.begins(Doing::Resyncing);
+        assert!(progress.shown().asked, "the comparison is still to come");
         assert_eq!((progress.take(true), progress.take(false)), (None, Some(Asked::Verify)));
+        progress.begins(Doing::Verifying);
+        assert!(!progress.shown().asked);
         for label in ["b", "a"] {
             progress.ask(Asked::Repair(label.to_owned()));
         }

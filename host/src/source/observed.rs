@@ -22,6 +22,7 @@ struct Seen {
 /// What is seen of one partition.
 #[derive(Clone, Debug, Default)]
 struct SeenPartition {
+    start: Option<Position>,
     end: Option<Position>,
     /// Position behind a block, and when its last message was written (ms since 1970).
     blocks: VecDeque<(Position, i64)>,
@@ -38,6 +39,11 @@ impl Observed {
             seen.partitions.resize(partition + 1, SeenPartition::default());
         }
         seen.partitions.get_mut(partition).map(f)
+    }
+
+    /// The log of a partition begins at `start` now.
+    pub fn starts(&self, partition: usize, start: Position) {
+        self.with(partition, |seen| seen.start = Some(start));
     }
 
     /// The log of a partition ends at `end` now.
@@ -70,6 +76,12 @@ impl Observed {
     #[must_use]
     pub fn waits_for(&self) -> Option<String> {
         self.seen().waits_for.clone()
+    }
+
+    /// Where the log of a partition begins, as far as it is known.
+    #[must_use]
+    pub fn start(&self, partition: usize) -> Option<Position> {
+        self.with(partition, |seen| seen.start).flatten()
     }
 
     /// Where the log of a partition ends, as far as it is known.

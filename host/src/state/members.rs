@@ -60,10 +60,15 @@ impl Members {
             .flat_map(|(high, chunk)| chunk.iter().map(move |low| (u32::from(*high) << 16) | low))
     }
 
-    /// All ordinals as one bitmap.
+    /// The ordinals from `high` × 65,536 on, less that, up to 65,535.
     #[must_use]
-    pub fn to_bitmap(&self) -> RoaringBitmap {
-        self.iter().collect()
+    pub fn chunk(&self, high: u16) -> Option<&RoaringBitmap> {
+        self.chunks.get(&high).map(|chunk| &**chunk)
+    }
+
+    /// Which chunks there are, ascending.
+    pub fn highs(&self) -> impl Iterator<Item = u16> {
+        self.chunks.keys().copied()
     }
 }
 

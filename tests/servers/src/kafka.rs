@@ -143,6 +143,16 @@ impl Kafka {
         process::output(command.stdin(input)).map(drop)
     }
 
+    /// A consumer that prints the committed messages of partition 0 from the first on, each value on a line, until it is killed.
+    #[must_use]
+    pub fn follow(&self, topic: &str) -> Command {
+        let mut command = program(&self.installed, 256);
+        command.arg("org.apache.kafka.tools.consumer.ConsoleConsumer");
+        command.args(["--bootstrap-server", &self.bootstrap(), "--topic", topic, "--partition", "0"]);
+        command.args(["--offset", "earliest", "--isolation-level", "read_committed"]);
+        command
+    }
+
     /// Runs one of Kafka's own tools, for example `org.apache.kafka.tools.TopicCommand` with `["--list"]`; the address of
     /// the broker is added. `input` is its standard input. What it prints.
     ///

@@ -3,7 +3,7 @@
 //! A round is a state of its own. The log is read again for every new map side while it grows, so a round's length is
 //! bounded by its number of turns, not the whole run's.
 
-use super::figures::{Histogram, lowest_rate};
+use super::figures::lowest_rate;
 use super::flow::{Flow, Kept};
 use super::host::{Host, LIMIT, Setup};
 use super::judge::{Compared, Judge, live_revision};
@@ -11,7 +11,7 @@ use super::kill::{Draw, Kind, Step, plan};
 use super::options::Options;
 use super::report::{self, Bars, Done};
 use super::variant::{MAP_EDITS, Variant, Workshop};
-use super::watch::Watcher;
+use super::watch::{Pieces, Watcher};
 use crate::shop::{Config, Live};
 use anyhow::{Context, Result, bail};
 use retag_host::clock::moment;
@@ -114,7 +114,7 @@ pub struct Report {
     /// Keys that those went over.
     pub keys: u64,
     /// Pieces of swaps by part.
-    pub pieces: BTreeMap<String, Histogram>,
+    pub pieces: Pieces,
     /// The stream's schedule.
     pub kept: Kept,
     /// Times of restarts after kills.

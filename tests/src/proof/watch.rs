@@ -14,21 +14,24 @@ use std::time::{Duration, Instant};
 
 const EVERY: Duration = Duration::from_millis(100);
 
+/// Times of pieces of swaps: by part, and whether it is processor time.
+pub type Pieces = BTreeMap<(String, bool), Histogram>;
+
 /// What was seen.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     /// In the order of time.
     pub samples: Vec<Sample>,
-    /// By part, of the lives that have ended.
-    past: BTreeMap<String, Histogram>,
-    /// By part, of the life now.
-    current: BTreeMap<String, Histogram>,
+    /// By part and clock, of the lives that have ended.
+    past: Pieces,
+    /// By part and clock, of the life now.
+    current: Pieces,
 }
 
 impl Seen {
-    /// Times of pieces of swaps by part, of all lives of the host.
+    /// Times of pieces of swaps, of all lives of the host.
     #[must_use]
-    pub fn pieces(&self) -> BTreeMap<String, Histogram> {
+    pub fn pieces(&self) -> Pieces {
         let mut all = self.past.clone();
         for (part, histogram) in &self.current {
             all.entry(part.clone()).or_default().add(histogram);
@@ -102,28 +105,30 @@ fn watch(socket: &Path, begin: Instant, seen: &Mutex<Seen>, stop: &AtomicBool) {
 
 fn note(seen: &mut Seen, at: Duration, text: &str) {
     let mut sample = Sample { at, changes: 0, lag_bytes: 0 };
-    let mut buckets: BTreeMap<&str, Vec<(u64, u64)>> = BTreeMap::new();
-    let mut longest: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut buckets: BTreeMap<(&str, bool), Vec<(u64, u64)>> = BTreeMap::new();
+    let mut longest: BTreeMap<(&str, bool), u64> = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let Some((name, value)) = line.rsplit_once(' ') else { continue };
         let micros = |text: &str| text.parse::<f64>().map_or(u64::MAX, |s| (s * 1e6).round() as u64);
+        let is_cpu = name.starts_with("retag_swap_slice_cpu_");
+        let part = || (label(name, "part").unwrap_or_default(), is_cpu);
+        let family = name.split('{').next().unwrap_or(name).replace("_cpu_", "_");
         if name == "retag_changes_total" {
             sample.changes = value.parse().unwrap_or(0);
         } else if name.starts_with("retag_source_lag_bytes{") {
             sample.lag_bytes += value.parse::<u64>().unwrap_or(0);
-        } else if name.starts_with("retag_swap_slice_seconds_bucket{") {
+        } else if family == "retag_swap_slice_seconds_bucket" {
             let bound =
                 label(name, "le").map_or(u64::MAX, |le| if le == "+Inf" { u64::MAX } else { micros(le) });
-            let part = label(name, "part").unwrap_or_default();
-            buckets.entry(part).or_default().push((bound, value.parse().unwrap_or(0)));
-        } else if name.starts_with("retag_swap_slice_max_seconds{") {
-            longest.insert(label(name, "part").unwrap_or_default(), micros(value));
+            buckets.entry(part()).or_default().push((bound, value.parse().unwrap_or(0)));
+        } else if family == "retag_swap_slice_max_seconds" {
+            longest.insert(part(), micros(value));
         }
     }
     seen.samples.push(sample);
-    for (part, buckets) in buckets {
-        let max = longest.get(part).copied().unwrap_or(0);
-        seen.current.insert(part.to_owned(), Histogram::cumulative(&buckets, max));
+    for ((part, is_cpu), buckets) in buckets {
+        let max = longest.get(&(part, is_cpu)).copied().unwrap_or(0);
+        seen.current.insert((part.to_owned(), is_cpu), Histogram::cumulative(&buckets, max));
     }
 }
 
@@ -139,7 +144,9 @@ mod tests {
     const TEXT: &str = "# HELP x\nretag_changes_total 1200\nretag_source_lag_bytes{source=\"a\"} 5\n\
         retag_source_lag_bytes{source=\"b\"} 6\nretag_swap_slice_seconds_bucket{part=\"sweep\",le=\"0.005\"} 3\n\
         retag_swap_slice_seconds_bucket{part=\"sweep\",le=\"+Inf\"} 4\n\
-        retag_swap_slice_max_seconds{part=\"sweep\"} 0.007\n";
+        retag_swap_slice_max_seconds{part=\"sweep\"} 0.007\n\
+        retag_swap_slice_cpu_seconds_bucket{part=\"sweep\",le=\"+Inf\"} 4\n\
+        retag_swap_slice_cpu_max_seconds{part=\"sweep\"} 0.001\n";
 
     #[test]
     fn figures_are_read_and_added_over_the_lives_of_the_host() {
@@ -152,7 +159,8 @@ mod tests {
         assert_eq!(seen.samples.len(), 4);
         assert_eq!((seen.samples[0].changes, seen.samples[0].lag_bytes), (1_200, 11));
         let pieces = seen.pieces();
-        assert_eq!((pieces["sweep"].total(), pieces["sweep"].max_us), (8, 7_000));
-        assert_eq!(pieces["sweep"].percentile_us(750), 5_000);
+        let [wall, cpu] = [false, true].map(|is_cpu| &pieces[&("sweep".to_owned(), is_cpu)]);
+        assert_eq!((wall.total(), wall.max_us, cpu.max_us), (8, 7_000, 1_000));
+        assert_eq!(wall.percentile_us(750), 5_000);
     }
 }

@@ -1,5 +1,6 @@
 //! The configuration and the environment over it: limits, types, names, and bytes that are no text.
 
+use crate::following::{end, follow};
 use crate::harness::{Ended, Folder, binary};
 use crate::message::{SHOP_TOLD, shop, told, user};
 use std::ffi::OsStr;
@@ -133,4 +134,43 @@ fn partitions_have_one_name_however_configuration_and_paths_are_written() {
         assert_eq!(told(&folder), expect, "{path}");
         n += 1;
     }
+}
+
+#[test]
+fn a_check_says_what_a_start_would_make_of_the_state() {
+    let folder = shop();
+    let check = || folder.retag(&["config", "check", "--state"]);
+    let said = |piece: &str| {
+        let said = check().assert_ok().out;
+        assert!(said.contains(piece), "`{piece}` is not in what it said:\n{said}");
+        said
+    };
+    assert!(!said("state in").contains("as of commit"));
+    assert!(!folder.path("data").exists(), "a state was made");
+    folder.run().assert_ok();
+    assert!(!said("as of commit").contains("a start"), "nothing would change");
+    let config = folder.read("retag.toml");
+
+    folder.configure("5000.00", "3000.00");
+    said("rule payer: a start makes @2 live in the place of @1");
+    folder.write("retag.toml", &config);
+    said("as of commit");
+
+    // What a start refuses, for the same reason.
+    let other_rule =
+        config.replace("params = { big_spender_min = \"5000.00\" }\n", "").replace("payer", "red_packet");
+    let other_source = config.replace("[sources.orders]", "[sources.other]");
+    for (config, why) in [
+        (other_rule, &["rule payer is in the state but not in the configuration", "--remove payer"][..]),
+        (other_source, &["source orders was read into this state but is not configured"]),
+    ] {
+        folder.write("retag.toml", config);
+        check().assert_error(1, why);
+        folder.run().assert_error(1, why);
+    }
+    folder.write("retag.toml", &config);
+
+    let host = follow(&folder);
+    check().assert_error(1, &["`retag apply --dry-run`", "state-in-use"]);
+    end(host);
 }

@@ -63,7 +63,7 @@ fn dead_letters_are_listed_sent_again_and_dropped() {
     assert_eq!((&again[0]["refusals"], again.len()), (&2.into(), first.len()));
     receiver.answer(answers(&['7']));
     let before = receiver.got().len();
-    let ended = dead(&folder, "replay", &["--all"]);
+    let ended = dead(&folder, "replay", &["--all", "--reason", "it is mended"]);
     let left = letters(&folder);
     assert!(left.len() < first.len() && !left.is_empty());
     ended.assert_error(1, &[&format!("{} were refused again", left.len())]);
@@ -87,6 +87,10 @@ fn dead_letters_are_listed_sent_again_and_dropped() {
     let id = left[0]["id"].as_str().unwrap();
     let told = dead(&folder, "drop", &[id]).assert_ok().out;
     assert!(told.contains("1 dead letters of sink hook dropped"), "{told}");
+    let audit = folder.retag(&["rule", "history"]).assert_ok().out;
+    for said in ["(sink hook)", "sink dead replay --all", "it is mended", &format!("sink dead drop {id}")] {
+        assert!(audit.contains(said), "{audit}");
+    }
     dead(&folder, "drop", &[id]).assert_error(1, &["unknown-letter", id]);
     dead(&folder, "replay", &["nonsense"]).assert_error(1, &["unknown-letter"]);
     dead(&folder, "drop", &[]).assert_error(64, &["<IDS>"]);

@@ -299,10 +299,12 @@ pub(crate) fn a_resync_makes_right_what_others_have_changed() {
             record.contains("\"labels\":{}")
         }
     );
-    folder.retag(&["sink", "resync", "redis"]).assert_ok();
+    folder.retag(&["sink", "resync", "redis", "--reason", "by hand"]).assert_ok();
     let again = verify(&folder);
     assert_eq!(again["compared"], right["compared"]);
     assert_eq!(held(&mut single(&server)), sets);
+    let audit = folder.retag(&["rule", "history"]).assert_ok().out;
+    assert!(audit.contains("sink resync --label never_paid") && audit.contains("by hand"), "{audit}");
     folder.retag(&["sink", "resync", "out"]).assert_error(1, &["no-state-sink"]);
     folder.retag(&["sink", "resync", "nobody"]).assert_error(1, &["unknown-sink", "out, redis"]);
     folder.retag(&["sink", "resync", "redis", "--label", "nothing"]).assert_error(1, &["unknown-label"]);
@@ -310,6 +312,29 @@ pub(crate) fn a_resync_makes_right_what_others_have_changed() {
     assert!(listed.contains("redis") && listed.contains("delivers"), "{listed}");
     end(host);
     folder.retag(&["sink", "resync", "redis"]).assert_error(1, &["no-host"]);
+}
+
+pub(crate) fn buckets_that_lost_only_their_facts_are_not_taken_for_empty_ones() {
+    let server = Redis::start().unwrap();
+    let folder = folder(&server.url(), "");
+    Shop::new(18, USERS).write(&folder, 2_000);
+    let mut host = follow(&folder);
+    settled(&mut host, &folder);
+    let sets = held(&mut single(&server));
+    let (_, key) = sets.keys().next().unwrap();
+    let bucket_of = |key: &str| crc32(key.as_bytes()) % u32::from(BUCKETS);
+    let hash = format!("{{retag:{}}}:user", bucket_of(key));
+    // Beside the keys that a bucket has: one that there is not.
+    let mut others = (777_777_777_u64..).map(|n| n.to_string());
+    let other = others.find(|other| bucket_of(other) == bucket_of(key)).unwrap();
+    for bucket in 0..BUCKETS {
+        server.command(&["DEL", &format!("{{retag:{bucket}}}:facts")]).unwrap();
+    }
+    server.command(&["HSET", &hash, &other, r#"{"v":[1,0],"labels":{"never_paid":true}}"#]).unwrap();
+    server.command(&["SADD", &format!("{hash}:never_paid"), "888888888"]).unwrap();
+    folder.retag(&["sink", "resync", "redis"]).assert_ok();
+    assert_eq!(held(&mut single(&server)), sets);
+    end(host);
 }
 
 pub(crate) fn what_is_not_ours_is_refused_by_name() {

@@ -182,3 +182,35 @@ pub(crate) fn a_copy_of_a_state_is_refused_while_the_other_host_is_there() {
     ours.run().assert_ok();
     copy.run_with(&["--take-over", "orders"]).assert_ok();
 }
+
+pub(crate) fn what_a_rule_missed_may_be_gone_from_its_topic() {
+    let kafka = Kafka::start().unwrap();
+    let bootstrap = kafka.bootstrap();
+    kafka.create_topic("shop", 1, &[]).unwrap();
+    let user_of = |n: u64| message("k", &user(n, 40 + n));
+    produce(&bootstrap, "shop", "none", &[user_of(1)]);
+    let folder = folder(&kafka, &["shop"], "");
+    let mut host = follow(&folder);
+    read_up_to(&mut host, &folder, &[1]);
+    folder.retag(&["rule", "pause", "payer"]).assert_ok();
+    produce(&bootstrap, "shop", "none", &[user_of(2), user_of(3)]);
+    read_up_to(&mut host, &folder, &[3]);
+    client::delete_before(&bootstrap, "shop", 0, 2);
+    produce(&bootstrap, "shop", "none", &[user_of(4)]);
+    read_up_to(&mut host, &folder, &[4]);
+    // A host that reads the topic knows where it begins now, and says so before anything begins.
+    let gone = ["history-gone", "shop/0", "offset 1", "keep its messages longer"];
+    let refused = folder.retag(&["rule", "resume", "payer"]);
+    refused.assert_error(1, &[&["position-gone", "begins at offset 2 now"], &gone[..]].concat());
+    // One that does not finds out as it reads: the rule goes on standing still.
+    host.signal("TERM");
+    host.wait().assert_ok();
+    folder.retag(&["rule", "resume", "payer"]).assert_ok();
+    let ended = folder.run();
+    for piece in gone {
+        assert!(ended.err.contains(piece), "{}", ended.err);
+    }
+    let said = folder.retag(&["status"]).assert_ok().out;
+    assert!(said.contains("rule payer stands still") && said.contains("history-gone"), "{said}");
+    assert_eq!(folder.read("labels.ndjson").lines().count(), 1);
+}

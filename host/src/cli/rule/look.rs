@@ -1,9 +1,10 @@
 //! `retag rule plan|preview|ls|show|history`: what there is, and what would change.
 
-use super::release::{Common, RevisionArg, Session};
+use super::release::{RevisionArg, Session};
 use crate::api::operation::Operations;
 use crate::api::release::{AuditAnswer, PreviewAnswer, RevisionAnswer, label_name};
 use crate::cli::ask::segment;
+use crate::cli::place::Common;
 use crate::cli::print::{Form, Out, Table, cell};
 use crate::registry::Compared;
 use crate::registry::diff::{Changed, Diff};
@@ -124,10 +125,10 @@ pub(super) fn revision_line(revision: &RevisionAnswer) -> String {
 /// # Errors
 /// There is no such revision; [`Changes`] where that is asked for.
 pub fn plan(args: &PlanArgs) -> anyhow::Result<()> {
-    let session = Session::open(&args.one.common)?;
+    let session = Session::reading(&args.one.common)?;
     let plan: Plan = session.asker.post(&args.one.revision.path("/plan"), Vec::new())?;
     let mut out = Out::new();
-    match args.one.common.form() {
+    match args.one.common.output {
         Form::Table => {
             out.line(&plan.words)?;
             let parts =
@@ -154,10 +155,10 @@ pub fn diff(args: &DiffArgs) -> anyhow::Result<()> {
     if before.rule != after.rule {
         anyhow::bail!("{} and {} are two rules; a diff is of two revisions of one", before.rule, after.rule);
     }
-    let session = Session::open(&args.common)?;
+    let session = Session::reading(&args.common)?;
     let diff: Diff = session.asker.read(&before.path(&format!("/diff?to={}", after.revision)))?;
     let mut out = Out::new();
-    match args.common.form() {
+    match args.common.output {
         Form::Table => {
             out.line(&diff.words)?;
             let parts = [
@@ -199,7 +200,7 @@ pub(in crate::cli) fn differences(what: &str, of: &Difference, out: &mut Out) ->
 /// It is not prepared.
 pub fn preview(args: &PreviewArgs) -> anyhow::Result<()> {
     let PreviewArgs { one: OneArgs { revision, common }, sample } = args;
-    let session = Session::open(common)?;
+    let session = Session::reading(common)?;
     let answer: PreviewAnswer = match sample {
         None => session.asker.post(&revision.path("/preview"), Vec::new())?,
         Some(keys) => {
@@ -208,7 +209,7 @@ pub fn preview(args: &PreviewArgs) -> anyhow::Result<()> {
         }
     };
     let mut out = Out::new();
-    match common.form() {
+    match common.output {
         Form::Table => preview_table(&answer, &mut out)?,
         form => out.json(&answer, form)?,
     }
@@ -279,7 +280,7 @@ fn preview_table(answer: &PreviewAnswer, out: &mut Out) -> anyhow::Result<()> {
 /// # Errors
 /// There is no such rule.
 pub fn ls(args: &RuleArgs) -> anyhow::Result<()> {
-    let session = Session::open(&args.common)?;
+    let session = Session::reading(&args.common)?;
     let names = match &args.rule {
         Some(rule) => vec![rule.clone()],
         None => {
@@ -296,7 +297,7 @@ pub fn ls(args: &RuleArgs) -> anyhow::Result<()> {
         all.revisions.append(&mut of.revisions);
     }
     let mut out = Out::new();
-    match args.common.form() {
+    match args.common.output {
         Form::Table => {
             let mut table =
                 Table::new(["REVISION", "RELEASE", "RUN", "DATA", "VERSION", "UPLOADED", "BY", "PARAMS"]);
@@ -332,10 +333,10 @@ fn release(revision: &RevisionAnswer) -> String {
 /// # Errors
 /// The state does not read.
 pub fn operations(args: &OperationsArgs) -> anyhow::Result<()> {
-    let session = Session::open(&args.common)?;
+    let session = Session::reading(&args.common)?;
     let all: Operations = session.asker.read("/v1/operations")?;
     let mut out = Out::new();
-    match args.common.form() {
+    match args.common.output {
         Form::Table => {
             let mut table = Table::new(["ID", "KIND", "REVISION", "STATE", "BEGAN", "PROGRESS"]);
             for o in &all.operations {
@@ -367,7 +368,7 @@ fn params(revision: &RevisionAnswer) -> String {
 /// # Errors
 /// There is none.
 pub fn show(args: &ShowArgs) -> anyhow::Result<()> {
-    let session = Session::open(&args.common)?;
+    let session = Session::reading(&args.common)?;
     let found: RevisionAnswer = match args.revision.parse::<RevisionArg>() {
         Ok(revision) => session.asker.read(&revision.path(""))?,
         Err(_) => {
@@ -378,7 +379,7 @@ pub fn show(args: &ShowArgs) -> anyhow::Result<()> {
         }
     };
     let mut out = Out::new();
-    match args.common.form() {
+    match args.common.output {
         Form::Table => {
             out.line(&revision_line(&found))?;
             let mut table = Table::new(["", ""]);
@@ -423,7 +424,7 @@ pub fn show(args: &ShowArgs) -> anyhow::Result<()> {
 /// # Errors
 /// The state does not read.
 pub fn history(args: &RuleArgs) -> anyhow::Result<()> {
-    let session = Session::open(&args.common)?;
+    let session = Session::reading(&args.common)?;
     let of_rule = args.rule.as_ref().map_or_else(String::new, |rule| format!("&rule={}", segment(rule)));
     let mut lines = Lines { lines: Vec::new(), next: Some(0) };
     while let Some(after) = lines.next {
@@ -433,17 +434,18 @@ pub fn history(args: &RuleArgs) -> anyhow::Result<()> {
         lines.next = page.next;
     }
     let mut out = Out::new();
-    match args.common.form() {
+    match args.common.output {
         Form::Table => {
             let mut table = Table::new(["TIME", "COMMIT", "RULE", "COMMAND", "BY", "LIVE", "WHY"]);
             for AuditAnswer { time, entry } in &lines.lines {
                 let live = |side: &Value| cell(side.get("live").unwrap_or(&Value::Null));
                 let (before, after) = (live(&entry.before), live(&entry.after));
                 let moved = if before == after { after } else { format!("{before} -> {after}") };
+                let of_sink = entry.sink.as_ref().map(|sink| format!("(sink {sink})"));
                 table.row([
                     time.clone(),
                     entry.commit.to_string(),
-                    entry.rule.clone(),
+                    of_sink.unwrap_or_else(|| entry.rule.clone()),
                     entry.command.clone(),
                     entry.by.clone(),
                     moved,

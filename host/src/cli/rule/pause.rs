@@ -1,7 +1,8 @@
 //! `retag rule pause|resume`: a rule stands still at one place, and catches up with what it missed.
 
-use super::release::{Common, Session};
+use super::release::Session;
 use crate::cli::ask::segment;
+use crate::cli::place::Changing;
 use crate::registry::command::Done;
 use crate::registry::revision::OperationState;
 use anyhow::bail;
@@ -12,7 +13,7 @@ pub struct PauseArgs {
     /// Rule.
     rule: String,
     #[command(flatten)]
-    common: Common,
+    changing: Changing,
 }
 
 /// Arguments of `resume`.
@@ -24,7 +25,7 @@ pub struct ResumeArgs {
     #[arg(long)]
     no_wait: bool,
     #[command(flatten)]
-    common: Common,
+    changing: Changing,
 }
 
 /// Stops feeding a rule.
@@ -32,7 +33,7 @@ pub struct ResumeArgs {
 /// # Errors
 /// It is refused.
 pub fn pause(args: &PauseArgs) -> anyhow::Result<()> {
-    let session = Session::open(&args.common)?;
+    let session = Session::open(&args.changing)?;
     let done: Done = session.post(&format!("/v1/rules/{}/pause", segment(&args.rule)), Vec::new())?;
     let rule = &done.rule;
     let line = if done.changed {
@@ -51,7 +52,7 @@ pub fn pause(args: &PauseArgs) -> anyhow::Result<()> {
 /// # Errors
 /// It is refused, or could not catch up.
 pub fn resume(args: &ResumeArgs) -> anyhow::Result<()> {
-    let session = Session::open(&args.common)?;
+    let session = Session::open(&args.changing)?;
     let done: Done = session.post(&format!("/v1/rules/{}/resume", segment(&args.rule)), Vec::new())?;
     let rule = &done.rule;
     match done.operation {

@@ -6,7 +6,7 @@ use crate::api::operation::{OperationAnswer, Operations};
 use crate::api::release::{Pushed, RevisionAnswer};
 use crate::cli::ask::{Asker, segment};
 use crate::cli::interrupt::Noted;
-use crate::cli::place::PlaceArgs;
+use crate::cli::place::{Changing, Common};
 use crate::cli::print::{Form, Out};
 use crate::registry::command::Done;
 use crate::registry::revision::OperationState;
@@ -23,26 +23,6 @@ use std::time::Duration;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Looks between two lines on how far it is, where nobody watches a terminal: 10 s.
 const LOOKS_PER_LINE: u32 = 100;
-
-/// What every command that changes something takes.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Common {
-    /// Why, for the audit.
-    #[arg(long, default_value = "", hide_default_value = true)]
-    pub reason: String,
-    /// Form of the answer.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Form,
-    #[command(flatten)]
-    place: PlaceArgs,
-}
-
-impl Common {
-    /// Form of the answer.
-    pub(super) fn form(&self) -> Form {
-        self.output
-    }
-}
 
 /// `RULE@N`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +63,7 @@ pub struct PushArgs {
     /// The rule file.
     file: PathBuf,
     #[command(flatten)]
-    common: Common,
+    changing: Changing,
 }
 
 /// Arguments of `prepare`.
@@ -99,7 +79,7 @@ pub struct PrepareArgs {
     #[arg(long, requires = "reason")]
     adopt_aggregates: bool,
     #[command(flatten)]
-    common: Common,
+    changing: Changing,
 }
 
 /// Arguments of `activate`.
@@ -121,7 +101,7 @@ pub struct ActivateArgs {
     #[arg(long, requires = "reason", conflicts_with = "preview")]
     adopt_aggregates: bool,
     #[command(flatten)]
-    common: Common,
+    changing: Changing,
 }
 
 /// Arguments of `rollback`.
@@ -133,7 +113,7 @@ pub struct RollbackArgs {
     #[arg(long)]
     announce: bool,
     #[command(flatten)]
-    common: Common,
+    changing: Changing,
 }
 
 /// Arguments of `cancel`.
@@ -142,7 +122,7 @@ pub struct CancelArgs {
     /// Which revision: `payer@2`.
     revision: RevisionArg,
     #[command(flatten)]
-    common: Common,
+    changing: Changing,
 }
 
 /// `params …`.
@@ -164,7 +144,7 @@ pub struct ParamsArgs {
     #[arg(long)]
     activate: bool,
     #[command(flatten)]
-    common: Common,
+    changing: Changing,
 }
 
 fn percent(text: &str) -> Result<f64, String> {
@@ -190,9 +170,15 @@ pub(in crate::cli) struct Session {
 }
 
 impl Session {
-    pub(super) fn open(common: &Common) -> anyhow::Result<Self> {
+    /// A session that changes something.
+    pub(super) fn open(Changing { reason, common }: &Changing) -> anyhow::Result<Self> {
+        Ok(Self { reason: reason.clone(), ..Self::reading(common)? })
+    }
+
+    /// A session that changes nothing.
+    pub(super) fn reading(common: &Common) -> anyhow::Result<Self> {
         let asker = Asker::open(&common.place)?;
-        Ok(Self { asker, form: common.output, reason: common.reason.clone(), applies: false })
+        Ok(Self { asker, form: common.output, reason: String::new(), applies: false })
     }
 
     /// A session for people, with a reason for the audit.
@@ -299,7 +285,7 @@ impl Session {
 pub fn push(args: &PushArgs) -> anyhow::Result<()> {
     let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
     let rule = RuleFile::read(&bytes)?.manifest.name;
-    let session = Session::open(&args.common)?;
+    let session = Session::open(&args.changing)?;
     let pushed: Pushed = session.post(&revisions(&rule), bytes)?;
     let new = if pushed.created { "" } else { " (the same file is there already)" };
     let lines = [
@@ -322,7 +308,7 @@ pub fn push(args: &PushArgs) -> anyhow::Result<()> {
 /// # Errors
 /// It is refused, or was cancelled meanwhile.
 pub fn prepare(args: &PrepareArgs) -> anyhow::Result<()> {
-    let session = Session::open(&args.common)?;
+    let session = Session::open(&args.changing)?;
     let how = if args.adopt_aggregates { "/adopt" } else { "/prepare" };
     let done: Done = session.post(&args.revision.path(how), Vec::new())?;
     let name = format!("{}@{}", done.rule, done.revision);
@@ -352,7 +338,7 @@ fn prepared(session: &Session, done: &Done, name: &str, wait: bool) -> anyhow::R
 /// # Errors
 /// It is refused.
 pub fn activate(args: &ActivateArgs) -> anyhow::Result<()> {
-    let session = Session::open(&args.common)?;
+    let session = Session::open(&args.changing)?;
     if args.adopt_aggregates {
         let done: Done = session.post(&args.revision.path("/adopt"), Vec::new())?;
         if let Some(id) = done.operation.filter(|_| session.asker.is_running()) {
@@ -386,7 +372,7 @@ fn switched(session: &Session, done: &Done, has_way_back: bool) -> anyhow::Resul
 /// # Errors
 /// It is refused.
 pub fn rollback(args: &RollbackArgs) -> anyhow::Result<()> {
-    let session = Session::open(&args.common)?;
+    let session = Session::open(&args.changing)?;
     let body = serde_json::to_vec(&json!({ "announce": args.announce }))?;
     let done: Done = session.post(&format!("/v1/rules/{}/rollback", segment(&args.rule)), body)?;
     switched(&session, &done, true)
@@ -397,7 +383,7 @@ pub fn rollback(args: &RollbackArgs) -> anyhow::Result<()> {
 /// # Errors
 /// It is refused.
 pub fn cancel(args: &CancelArgs) -> anyhow::Result<()> {
-    let session = Session::open(&args.common)?;
+    let session = Session::open(&args.changing)?;
     let done: Done = session.post(&args.revision.path("/cancel"), Vec::new())?;
     session.print(&done, &[format!("{}@{} is no longer prepared", done.rule, done.revision)])
 }
@@ -408,7 +394,7 @@ pub fn cancel(args: &CancelArgs) -> anyhow::Result<()> {
 /// It is refused.
 pub fn params(command: &ParamsCommand) -> anyhow::Result<()> {
     let ParamsCommand::Set(args) = command;
-    let session = Session::open(&args.common)?;
+    let session = Session::open(&args.changing)?;
     let given: Map<String, Value> = args.values.iter().cloned().collect();
     let body = serde_json::to_vec(&json!({ "params": given }))?;
     let done: Done = session.post(&format!("/v1/rules/{}/params", segment(&args.rule)), body)?;

@@ -1,7 +1,8 @@
 //! `retag rule rm`: a rule goes with its labels, or a revision is forgotten.
 
-use super::release::{Common, RevisionArg, Session};
+use super::release::{RevisionArg, Session};
 use crate::cli::ask::segment;
+use crate::cli::place::Changing;
 use crate::registry::command::Done;
 use anyhow::bail;
 use std::io::{BufRead, IsTerminal, Write};
@@ -15,7 +16,7 @@ pub struct Args {
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
-    common: Common,
+    changing: Changing,
 }
 
 /// Takes a rule out, or forgets a revision.
@@ -34,7 +35,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if !args.yes && !is_sure(&question)? {
         bail!("nothing was changed");
     }
-    let session = Session::open(&args.common)?;
+    let session = Session::open(&args.changing)?;
     let path = match &revision {
         Some(revision) => revision.path("/remove"),
         None => format!("/v1/rules/{}/remove", segment(what)),

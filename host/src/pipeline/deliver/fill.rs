@@ -9,7 +9,7 @@ use crate::sink::{LabelSet, StateSink, Stored, Version};
 use crate::state::{SHARDS, split_entity_key};
 
 /// Keys of the state in one slice.
-const KEYS_PER_SLICE: usize = 10_000;
+const KEYS_PER_SLICE: usize = 20_000;
 /// Lists of what the sink holds in one slice.
 const LISTS_PER_SLICE: usize = 10;
 

@@ -176,6 +176,7 @@ impl Deliverer {
             Err(failure) => return Err(failure),
         }
         (report.cursor, report.known) = (self.delivery.cursor(), self.delivery.known());
+        self.progress.show(|shown| shown.next = Some(report.cursor));
         report.letters = self.delivery.take_letters();
         Ok(report)
     }

@@ -88,7 +88,9 @@ impl States {
             self.known.whole &= !everything;
             self.give_way();
         }
-        self.fill = Some(Fill::new(purpose, view.commit()));
+        let fill = Fill::new(purpose, view.commit());
+        self.progress.begins(fill.doing());
+        self.fill = Some(fill);
         Ok(())
     }
 

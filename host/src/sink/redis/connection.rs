@@ -30,6 +30,13 @@ pub(super) struct Connection {
     link: Link,
 }
 
+/// Commands on their way to a server, which works on them meanwhile.
+pub(super) struct Sent<T> {
+    commands: Vec<Cmd>,
+    /// Of a cluster, which is waited for at once.
+    answers: Option<Vec<T>>,
+}
+
 enum Link {
     Single(Box<Single>),
     Cluster(Box<ClusterConnection>),
@@ -112,6 +119,39 @@ impl Connection {
             answers => answers,
         };
         answers.map_err(|error| self.target.error(&error))
+    }
+
+    /// Sends commands; nothing else may be run before they are received.
+    pub(super) fn send<T: FromRedisValue>(&mut self, commands: Vec<Cmd>) -> Result<Sent<T>, SinkError> {
+        let Link::Single(single) = &mut self.link else {
+            let answers = self.run(&commands)?;
+            return Ok(Sent { commands, answers: Some(answers) });
+        };
+        let mut bytes = Vec::new();
+        for command in &commands {
+            bytes.append(&mut command.get_packed_command());
+        }
+        single.send_packed_command(&bytes).map_err(|error| self.target.error(&error))?;
+        Ok(Sent { commands, answers: None })
+    }
+
+    /// The answers to what was sent, in their order.
+    pub(super) fn receive<T: FromRedisValue>(&mut self, sent: Sent<T>) -> Result<Vec<T>, SinkError> {
+        let Sent { commands, answers } = sent;
+        let answers: Result<Vec<Value>, RedisError> = match (answers, &mut self.link) {
+            (Some(answers), _) => return Ok(answers),
+            (None, Link::Cluster(_)) => return self.run(&commands),
+            // Where one answer does not come, no further one does: the connection is given up.
+            (None, Link::Single(single)) => commands.iter().map(|_| single.recv_response()).collect(),
+        };
+        let answers = answers.and_then(|answers| {
+            let read = |answer: Value| Ok(T::from_redis_value(answer.extract_error()?)?);
+            answers.into_iter().map(read).collect()
+        });
+        match answers {
+            Err(error) if code(&error) == "NOSCRIPT" => self.run(&commands),
+            answers => answers.map_err(|error| self.target.error(&error)),
+        }
     }
 
     fn ask<T: FromRedisValue>(&mut self, commands: &[Cmd]) -> Result<Vec<T>, RedisError> {

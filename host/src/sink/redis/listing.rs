@@ -43,15 +43,20 @@ impl Part {
 }
 
 impl Listing {
-    /// The next entries; none when that was all. Members that are wrong are taken out where `mends`.
+    /// The next entries; none when that was all. Buckets that `skips` names are passed by. Members that are wrong are taken
+    /// out where `mends`.
     pub(super) fn next(
         &mut self,
         connection: &mut Connection,
-        layout: &Layout,
+        (layout, skips): (&Layout, &[bool]),
         mends: bool,
     ) -> Result<Option<Vec<Stored>>, SinkError> {
         while self.bucket < layout.buckets {
             let bucket = self.bucket;
+            if skips.get(usize::from(bucket)) == Some(&true) {
+                self.bucket += 1;
+                continue;
+            }
             let parts = match &mut self.parts {
                 Some(parts) => parts,
                 None => self.parts.insert(parts_of(connection, layout, bucket)?),

@@ -12,7 +12,7 @@ mod script;
 use super::label_set::{LabelSet, Stored, text_of};
 use super::{Owner, SinkError, StateSink};
 use crate::config::RedisConfig;
-use connection::{Connection, Target};
+use connection::{Connection, Sent, Target};
 use layout::{Facts, Layout, stored};
 use listing::Listing;
 use script::{GET, MARK, PUT};
@@ -33,8 +33,17 @@ pub struct Redis {
     held: Vec<Option<u64>>,
     /// Buckets that the fill under way brings: what they get counts before they are whole.
     filling: Vec<bool>,
+    /// Buckets that held nothing when the fill under way began: there is nothing in them that should not be.
+    fresh: Vec<bool>,
+    /// What buckets being filled were given last: Redis stores it while the next is made.
+    sent: Option<(Vec<Run>, Sent<Answer>)>,
     listing: Listing,
 }
+
+/// A bucket and the commit as of which something is stored in it.
+type Run = (u16, u64);
+/// What a script says: a word, and what it found.
+type Answer = (String, String);
 
 impl Redis {
     /// A sink that is not connected yet.
@@ -65,6 +74,8 @@ impl Redis {
             owner: Owner { state_id: String::new(), epoch: 0 },
             held: vec![None; buckets],
             filling: vec![false; buckets],
+            fresh: vec![false; buckets],
+            sent: None,
             listing: Listing::default(),
         })
     }
@@ -75,7 +86,7 @@ impl Redis {
     }
 
     /// What a script says of its bucket: true = done, false = the bucket is lost.
-    fn is_done(&self, (word, found): &(String, String)) -> Result<bool, SinkError> {
+    fn is_done(&self, (word, found): &Answer) -> Result<bool, SinkError> {
         match word.as_str() {
             "ok" => Ok(true),
             "lost" => Ok(false),
@@ -151,20 +162,60 @@ impl Redis {
             command
         };
         let commands: Vec<_> = buckets.iter().map(command).collect();
-        let answers = self.connection()?.run(&commands)?;
+        self.hear()?;
+        let answers: Vec<Answer> = self.connection()?.run(&commands)?;
         for (bucket, answer) in buckets.iter().zip(&answers) {
             let done = self.is_done(answer)?;
             let bucket = usize::from(*bucket);
-            if let (Some(filling), Some(held)) = (self.filling.get_mut(bucket), self.held.get_mut(bucket)) {
+            if let (Some(filling), Some(held), Some(fresh)) =
+                (self.filling.get_mut(bucket), self.held.get_mut(bucket), self.fresh.get_mut(bucket))
+            {
                 if whole {
-                    *filling = false;
+                    (*filling, *fresh) = (false, false);
                     *held = held.filter(|_| done);
                 } else {
-                    (*filling, *held) = (true, Some(0));
+                    (*filling, *held, *fresh) = (true, Some(0), answer.1 == "empty");
                 }
             }
         }
         Ok(())
+    }
+
+    /// Counts what buckets say that they were given.
+    fn count(&mut self, runs: &[Run], answers: &[Answer]) -> Result<(), SinkError> {
+        for ((bucket, commit), answer) in runs.iter().zip(answers) {
+            let done = self.is_done(answer)?;
+            let bucket = usize::from(*bucket);
+            if let (Some(held), Some(filling), Some(fresh)) =
+                (self.held.get_mut(bucket), self.filling.get_mut(bucket), self.fresh.get_mut(bucket))
+            {
+                *held = held.map(|held| held.max(*commit)).filter(|_| done);
+                *filling &= done;
+                *fresh &= answer.1 != "found";
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the answers to what was sent. The fill has gone on since, so where they do not come their buckets are not
+    /// whole, and are filled once more.
+    fn hear(&mut self) -> Result<(), SinkError> {
+        let Some((runs, sent)) = self.sent.take() else { return Ok(()) };
+        let heard = self.connection().and_then(|connection| connection.receive(sent));
+        let heard = heard.and_then(|answers| self.count(&runs, &answers));
+        if heard.is_err() {
+            self.lose(&runs);
+        }
+        heard
+    }
+
+    fn lose(&mut self, runs: &[Run]) {
+        for (bucket, _) in runs {
+            let bucket = usize::from(*bucket);
+            if let (Some(held), Some(filling)) = (self.held.get_mut(bucket), self.filling.get_mut(bucket)) {
+                (*held, *filling) = (None, false);
+            }
+        }
     }
 
     /// Asks all buckets what they hold.
@@ -175,6 +226,7 @@ impl Redis {
             command
         };
         let commands: Vec<_> = (0..self.layout.buckets).map(command).collect();
+        self.hear()?;
         let found: Vec<Vec<Option<String>>> = self.connection()?.run(&commands)?;
         let remembered = |bucket: usize| memory?.get("held")?.get(bucket)?.as_u64();
         let mut held = Vec::new();
@@ -202,10 +254,10 @@ impl Redis {
     }
 
     /// One run of the script for up to [`KEYS_PER_RUN`] sets of an entity, bucket and commit.
-    fn put_command(
+    fn put_command<'s>(
         &self,
         (bucket, entity, commit): (u16, &str, u64),
-        sets: &[&LabelSet<'_>],
+        sets: impl Iterator<Item = &'s LabelSet<'s>>,
         repair: bool,
     ) -> redis::Cmd {
         let (layout, owner) = (&self.layout, &self.owner);
@@ -222,7 +274,7 @@ impl Redis {
             })
         };
         let of_keys: Vec<(&str, usize)> =
-            sets.iter().map(|set| (set.key.as_str(), number_of(&set.labels))).collect();
+            sets.map(|set| (set.key.as_str(), number_of(&set.labels))).collect();
         command.arg(different.len());
         for labels in different {
             command.arg(text_of(labels));
@@ -243,6 +295,10 @@ impl StateSink for Redis {
     ) -> Result<(), SinkError> {
         self.owner = owner.clone();
         self.connection = None;
+        if let Some((runs, _)) = self.sent.take() {
+            self.lose(&runs);
+        }
+        self.fresh.fill(false); // what happened while nobody was connected is not known
         self.connection = Some(Connection::open(&self.target)?);
         self.survey(memory, last)
     }
@@ -262,32 +318,33 @@ impl StateSink for Redis {
     }
 
     fn put(&mut self, sets: &[LabelSet<'_>], repair: bool) -> Result<(), SinkError> {
-        let mut of_buckets: BTreeMap<(u16, &str, u64), Vec<&LabelSet<'_>>> = BTreeMap::new();
-        for set in sets {
-            let bucket = self.layout.bucket(&set.key);
-            // What a lost bucket lacks comes with its fill.
-            if self.held.get(usize::from(bucket)).copied().flatten().is_some() {
-                of_buckets.entry((bucket, set.entity, set.version.commit)).or_default().push(set);
-            }
-        }
+        self.hear()?;
+        // What a lost bucket lacks comes with its fill.
+        let is_held = |bucket: u16| self.held.get(usize::from(bucket)).copied().flatten().is_some();
+        let placed =
+            sets.iter().map(|set| ((self.layout.bucket(&set.key), set.entity, set.version.commit), set));
+        let mut placed: Vec<_> = placed.filter(|((bucket, ..), _)| is_held(*bucket)).collect();
+        placed.sort_unstable_by_key(|(place, _)| *place);
         let mut runs = Vec::new();
         let mut commands = Vec::new();
-        for (place, sets) in &of_buckets {
+        for sets in placed.chunk_by(|(before, _), (next, _)| before == next) {
             for sets in sets.chunks(KEYS_PER_RUN) {
+                let Some((place, _)) = sets.first() else { continue };
                 runs.push((place.0, place.2));
-                commands.push(self.put_command(*place, sets, repair));
+                commands.push(self.put_command(*place, sets.iter().map(|(_, set)| *set), repair));
             }
         }
-        let answers: Vec<(String, String)> = self.connection()?.run(&commands)?;
-        for ((bucket, commit), answer) in runs.into_iter().zip(&answers) {
-            let done = self.is_done(answer)?;
-            let bucket = usize::from(bucket);
-            if let (Some(held), Some(filling)) = (self.held.get_mut(bucket), self.filling.get_mut(bucket)) {
-                *held = held.map(|held| held.max(commit)).filter(|_| done);
-                *filling &= done;
-            }
+        let is_filling = |(bucket, _): &Run| self.filling.get(usize::from(*bucket)) == Some(&true);
+        if runs.is_empty() {
+            return Ok(()); // their buckets are all lost
         }
-        Ok(())
+        if repair && runs.iter().all(is_filling) {
+            let sent = self.connection()?.send(commands)?;
+            self.sent = Some((runs, sent));
+            return Ok(());
+        }
+        let answers: Vec<Answer> = self.connection()?.run(&commands)?;
+        self.count(&runs, &answers)
     }
 
     fn end_fill(&mut self) -> Result<(), SinkError> {
@@ -317,6 +374,7 @@ impl StateSink for Redis {
             command
         };
         let commands: Vec<_> = runs.iter().map(command).collect();
+        self.hear()?;
         let answers: Vec<Vec<(Option<Vec<u8>>, bool)>> = self.connection()?.run(&commands)?;
         let mut found = vec![None; keys.len()];
         for ((_, numbers), answers) in runs.iter().zip(answers) {
@@ -340,9 +398,11 @@ impl StateSink for Redis {
         if first {
             self.listing = Listing::default();
         }
+        self.hear()?;
+        let skips: &[bool] = if mends { &self.fresh } else { &[] };
         let target = &self.target;
         let connection = self.connection.as_mut().ok_or_else(|| target.away("not connected"))?;
-        self.listing.next(connection, &self.layout, mends)
+        self.listing.next(connection, (&self.layout, skips), mends)
     }
 
     fn memory(&self) -> serde_json::Value {

@@ -3,7 +3,8 @@
 -- ARGV: state, epoch, commit that the host has seen there, commit of these sets, repair (0 or 1), begin of the names of sets
 --       of members, name of the entity, how many different labels there are, these as JSON, then key (each once) and number of
 --       its labels, again and again
--- Returns 'ok', 'lost', 'foreign' with the state or 'newer' with the epoch that is there.
+-- Returns 'ok' (with 'found' where something lay here that the bucket's facts did not know of), 'lost', 'foreign' with the
+-- state or 'newer' with the epoch that is there.
 local facts = redis.call('HMGET', KEYS[1], 'state', 'epoch', 'commit')
 local epoch, commit = tonumber(ARGV[2]), tonumber(ARGV[4])
 if not facts[1] then return {'lost', ''} end
@@ -14,7 +15,7 @@ local last = tonumber(facts[3]) or 0
 if held < epoch or last < tonumber(ARGV[3]) then return {'lost', ''} end
 
 -- The sets of members that labels stand for, by the labels' text: few are different.
-local read = {}
+local read = {['{}'] = {}}
 local function sets_of(text)
   local sets = read[text]
   if not sets then
@@ -75,12 +76,16 @@ for i, key in ipairs(keys) do
 end
 
 -- The records come last: what breaks off before them is done again.
-redis.call('HSETNX', KEYS[1], 'records:' .. ARGV[7], 1)
+local found = ''
+local function note(fact, name)
+  if redis.call('HSETNX', KEYS[1], fact, 1) == 1 and redis.call('EXISTS', name) == 1 then found = 'found' end
+end
+note('records:' .. ARGV[7], KEYS[2])
 for set, members in pairs(out) do redis.call('SREM', ARGV[6] .. set, unpack(members)) end
 for set, members in pairs(into) do
-  redis.call('HSETNX', KEYS[1], 'members:' .. ARGV[7] .. ':' .. set, 1)
+  note('members:' .. ARGV[7] .. ':' .. set, ARGV[6] .. set)
   redis.call('SADD', ARGV[6] .. set, unpack(members))
 end
 if #stored > 0 then redis.call('HSET', KEYS[2], unpack(stored)) end
 if commit > last then redis.call('HSET', KEYS[1], 'commit', ARGV[4]) end
-return {'ok', ''}
+return {'ok', found}

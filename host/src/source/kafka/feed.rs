@@ -92,7 +92,8 @@ pub(super) struct Filled {
     pub(super) at_end: bool,
     /// When its last message was written, ms since 1970.
     pub(super) written_ms: Option<i64>,
-    /// Where the log ends, as far as it is known.
+    /// Where the log begins and ends, as far as it is known.
+    pub(super) log_start: Option<Position>,
     pub(super) log_end: Option<Position>,
     /// The broker has spoken: messages came, or the end.
     pub(super) heard: bool,
@@ -177,7 +178,9 @@ impl Feed {
         {
             return Err(error);
         }
-        let seen = slot.seen_end(client);
+        let seen = slot.seen_ends(client);
+        filled.log_start = seen.map(|(low, _)| low);
+        let seen = seen.map(|(_, high)| high);
         filled.log_end = if slot.ended { Some(slot.next) } else { seen };
         let goes_on = seen.is_some_and(|high| slot.next < high);
         // The broker says that the log ends up to half a second after its last message; that nothing was behind that at the last
@@ -251,9 +254,9 @@ impl Slot {
         }
     }
 
-    /// Where the log ended at the last fetch.
-    fn seen_end(&self, client: &Client) -> Option<Position> {
-        seen_ends(client, &self.topic, self.partition).map(|(_, high)| high)
+    /// Where the log began and ended at the last fetch.
+    fn seen_ends(&self, client: &Client) -> Option<(Position, Position)> {
+        seen_ends(client, &self.topic, self.partition)
     }
 
     /// Takes what is there, up to what is wanted.
@@ -271,7 +274,8 @@ impl Slot {
             let most = (wanted.bytes_max - bytes.len()).div_ceil(self.bytes_each);
             queue.take(batch, most.min(TAKEN_MAX), Duration::ZERO);
             if batch.is_empty() {
-                let goes_on = wanted.to_the_end || self.seen_end(client).is_none_or(|end| self.next < end);
+                let goes_on =
+                    wanted.to_the_end || self.seen_ends(client).is_none_or(|(_, end)| self.next < end);
                 if !may_wait || self.ended || !goes_on || !index.is_empty() {
                     return;
                 }

@@ -229,6 +229,9 @@ impl Kafka {
         if let Some(written_ms) = filled.written_ms {
             self.observed.read(partition, end, written_ms);
         }
+        if let Some(log_start) = filled.log_start {
+            self.observed.starts(partition, log_start);
+        }
         if let Some(log_end) = filled.log_end {
             self.observed.ends(partition, log_end);
         }
