@@ -10,7 +10,7 @@ use retag_host::api::{self, Access, Limit, Role};
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::Arc;
 
 const SECURITY: &str = include_str!("../../docs/security.md");
@@ -132,6 +132,25 @@ fn refusals_say_how_to_authenticate_and_no_more() {
     // What is not there is not there for anybody.
     assert_eq!(served.ask(None, "GET /v1/nothing", b"").status, 404);
     assert_eq!(served.ask(None, "DELETE /v1/status", b"").status, 405);
+}
+
+#[test]
+fn a_stream_ends_when_its_token_is_revoked() {
+    let served = serve("heartbeat_ms = 10");
+    let token = served.token(Role::Viewer);
+    let mut open = served.connect();
+    let head = format!("GET /v1/transitions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n");
+    open.write_all(head.as_bytes()).unwrap();
+    let (mut bytes, mut piece) = (Vec::new(), [0; 1024]);
+    while !String::from_utf8_lossy(&bytes).contains("event: commit") {
+        let n = open.read(&mut piece).unwrap();
+        assert!(n > 0, "{}", String::from_utf8_lossy(&bytes));
+        bytes.extend_from_slice(&piece[..n]);
+    }
+    let id = token.split('_').nth(1).unwrap();
+    assert_eq!(served.ask(ADMIN, &format!("POST /v1/tokens/{id}/revoke"), b"").status, 200);
+    open.read_to_end(&mut bytes).unwrap();
+    assert!(bytes.ends_with(b"\r\n0\r\n\r\n"), "{}", String::from_utf8_lossy(&bytes));
 }
 
 #[test]

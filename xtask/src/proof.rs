@@ -66,6 +66,6 @@ mod tests {
         assert!(is_dev);
         assert_eq!(rest, ["--rate", "7"]);
         assert!(!without_dev(&arguments[..2]).0);
-        assert!(run("swap", &[]).unwrap_err().to_string().contains("swaps, reads, redis, rules"));
+        assert!(run("swap", &[]).unwrap_err().to_string().contains("swaps, reads, redis, topic, rules"));
     }
 }

@@ -5,7 +5,7 @@ use super::metrics::{BOUNDS, Limit, Metrics};
 use super::release::RunState;
 use super::rules::DataState;
 use super::status::{Source, StatusAnswer};
-use crate::pipeline::swap_times::{self, SwapTimes};
+use crate::pipeline::swap_times::{self, SwapTimes, Times};
 use crate::registry::GenerationState;
 use crate::sink::progress::Shown;
 use crate::source::Unit;
@@ -107,17 +107,20 @@ fn engine(out: &mut Text, status: &StatusAnswer, time_us: i64) {
 }
 
 fn swaps(out: &mut Text, swap_times: &SwapTimes) {
-    let names = [
-        ["retag_swap_slice_seconds", "retag_swap_slice_cpu_seconds"],
-        ["retag_swap_slice_max_seconds", "retag_swap_slice_cpu_max_seconds"],
+    type Clock = fn(&[Times; 2]) -> &Times;
+    let clocks: [(&str, [&str; 2], Clock); 2] = [
+        ("Time", ["retag_swap_slice_seconds", "retag_swap_slice_max_seconds"], |[wall, _]| wall),
+        (
+            "Processor time",
+            ["retag_swap_slice_cpu_seconds", "retag_swap_slice_cpu_max_seconds"],
+            |[_, cpu]| cpu,
+        ),
     ];
-    for (kind, what) in ["Time", "Processor time"].into_iter().enumerate() {
-        let [all, longest] = names.map(|names| names.get(kind).copied().unwrap_or_default());
+    for (what, [all, longest], of) in clocks {
         let says = format!("{what} of a piece of a swap on a worker: sweep, program, lane.");
         out.family(all, "histogram", &says);
-        let parts = || swap_times.parts().filter_map(|(part, times)| Some((part, times.get(kind)?)));
-        for (part, times) in parts() {
-            let mut below = 0;
+        for (part, times) in swap_times.parts() {
+            let (times, mut below) = (of(times), 0);
             let bounds = swap_times::BOUNDS.iter().map(|(_, bound)| *bound).chain(["+Inf"]);
             for (bound, n) in bounds.zip(times.counts) {
                 below += n;
@@ -128,8 +131,8 @@ fn swaps(out: &mut Text, swap_times: &SwapTimes) {
         }
         let says = format!("{what} of the longest piece of a swap on a worker since the start.");
         out.family(longest, "gauge", &says);
-        for (part, times) in parts() {
-            out.sample(longest, &[("part", part)], times.max_us as f64 / 1e6);
+        for (part, times) in swap_times.parts() {
+            out.sample(longest, &[("part", part)], of(times).max_us as f64 / 1e6);
         }
     }
 }

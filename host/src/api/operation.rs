@@ -35,7 +35,7 @@ pub struct OperationAnswer {
     pub ended: Option<String>,
     /// Keys done.
     pub keys: u64,
-    /// Done of the stage, in percent: bytes of the history, or parts of the key space.
+    /// Done of the stage, in percent: bytes of the history, or keys.
     pub percent: u8,
     /// How far the history of new aggregates is read; null where none is needed.
     pub history: Option<HistoryAnswer>,
@@ -146,7 +146,11 @@ pub(super) fn one(reader: &Reader, operation: &Operation) -> Result<OperationAns
     let done = match (history.filter(|_| stage == Stage::History), &work) {
         _ if operation.state == OperationState::Done => 100,
         (Some(history), _) => (history.bytes * 100).checked_div(history.bytes_total).unwrap_or(100),
-        (None, work) => (work.as_ref().map_or(0, Work::shards_done) * 100 / SHARDS) as u64,
+        (None, work) => {
+            let keys: u64 = (0..SHARDS).map(|shard| u64::from(reader.view.next_ordinal(shard))).sum();
+            let done = work.as_ref().map_or(0, |work| work.keys);
+            (done * 100).checked_div(keys).unwrap_or(0).min(99)
+        }
     };
     Ok(OperationAnswer {
         id: operation.id,

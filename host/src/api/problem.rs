@@ -72,9 +72,9 @@ pub(super) fn all(
         Manage::State => "retag rule ls",
         Manage::Config => "retag apply --dry-run",
     };
-    for drift in reader.about.drift.of(&reader.registry) {
-        problems.push(problem(Severity::Info, "drift", drift, next));
-    }
+    // Only a start reads the rule files of the configuration.
+    let drift = if reader.about.running { reader.about.drift.of(&reader.registry) } else { Vec::new() };
+    problems.extend(drift.into_iter().map(|drift| problem(Severity::Info, "drift", drift, next)));
     for (source, waiting) in lag::behind(reader) {
         let (name, most) = (&source.name, source.lag_max);
         let unit = match source.unit {

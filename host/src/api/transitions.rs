@@ -4,6 +4,7 @@
 //! while the client takes another. So a slow client costs two pieces and nothing else: the engine never looks at it, and
 //! when what it has not read is dropped from the outbox its stream ends. A view is held for a piece only.
 
+use super::caller::Caller;
 use super::error::ApiError;
 use super::metrics::Limit;
 use super::reader::Reader;
@@ -88,6 +89,7 @@ enum Wish {
 
 async fn follow(
     State(api): Shared,
+    Extension(caller): Extension<Caller>,
     ending: Option<Extension<Ending>>,
     headers: HeaderMap,
     query: Asked<FollowQuery>,
@@ -105,7 +107,7 @@ async fn follow(
     let (pieces, taken) = mpsc::channel(1);
     // Nobody reads a stopped directory for longer than there is something.
     let follow = follow && api.reader()?.about.running;
-    let stream = Stream { api, next, deliver, news: true };
+    let stream = Stream { api, caller, next, deliver, news: true };
     tokio::spawn(feed(stream, follow, pieces, (ending.map(|Extension(ending)| ending.0), permit)));
     let media = [(header::CONTENT_TYPE, "text/event-stream")];
     Ok((media, Body::new(Pieces(taken))).into_response())
@@ -207,6 +209,7 @@ async fn stopped(ending: &mut Option<watch::Receiver<bool>>) {
 /// Where a client stands.
 struct Stream {
     api: Arc<Api>,
+    caller: Caller,
     /// First place that it has not got.
     next: Place,
     deliver: Deliver,
@@ -215,8 +218,11 @@ struct Stream {
 }
 
 impl Stream {
-    /// The next events, and whether more are there already; none = what comes next is gone.
+    /// The next events, and whether more are there already; none = what comes next is gone, or the client's token is.
     fn next_piece(&mut self) -> Result<Option<(Vec<u8>, bool)>, ApiError> {
+        if !self.api.access.still_counts(&self.caller) {
+            return Ok(None);
+        }
         let reader = self.api.reader()?;
         if self.next.commit <= floor(&reader)? {
             return Ok(None);

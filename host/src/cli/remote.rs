@@ -45,7 +45,22 @@ impl Remote {
         let connector = TlsConnector::from(Arc::new(self.trust()?));
         let stream = tokio::time::timeout(CONNECT_WAIT, connector.connect(name, stream)).await;
         let stream = stream.with_context(|| format!("{at} does not answer"))?;
-        exchange(stream.with_context(|| format!("no TLS with {at}"))?, request).await
+        let no_tls = |error: &std::io::Error| match error.to_string() {
+            // What `openssl req -x509` makes, if nothing else is said.
+            said if said.contains("CaUsedAsEndEntity") => format!(
+                "no TLS with {at}: its certificate is marked as an authority's; make one with basicConstraints=CA:FALSE, and \
+                 name it, or who signed it, with `retag context add --ca`"
+            ),
+            _ => format!("no TLS with {at}"),
+        };
+        exchange(
+            stream.map_err(|error| {
+                let said = no_tls(&error);
+                anyhow::Error::new(error).context(said)
+            })?,
+            request,
+        )
+        .await
     }
 
     fn trust(&self) -> anyhow::Result<ClientConfig> {

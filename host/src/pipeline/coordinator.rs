@@ -108,6 +108,8 @@ pub struct Pipeline {
     pub given_up: Vec<String>,
     /// Rules that the engine itself paused since the start, and why.
     pub(super) stood_still: Vec<(String, String)>,
+    /// Namespaces that are not live and cannot take what comes, and why: to be given up.
+    pub(super) condemned: BTreeMap<u32, String>,
     /// Who hears of a switch.
     pub(super) audience: Audience,
     /// Sources that do not hold their whole history.
@@ -150,6 +152,7 @@ impl Pipeline {
             commands: Commands::default(),
             slice: None,
             slice_turn: false,
+            condemned: BTreeMap::new(),
             lane: None,
             stopping: None,
             outcome: None,
@@ -300,8 +303,9 @@ impl Pipeline {
             self.discard(out);
         }
         self.settle_faults(out);
+        self.give_up_condemned();
         self.obey(now, out)?;
-        if self.commands.is_empty() {
+        if self.commands.is_empty() && self.condemned.is_empty() {
             self.hand_out(out);
             self.hand_out_lane(out);
         }

@@ -63,13 +63,28 @@ impl Pipeline {
                 r.compiled.manifest.tables.iter().any(|t| t.table == refusal.table)
             };
             for rule in self.program.rules.iter().filter(|r| !r.is_live()).filter(reads) {
-                if self.book.registry.can_give_up(rule.namespace) {
+                if self.book.registry.is_spare(rule.namespace) {
                     let why = format!("{}: {}: {}", refusal.code, refusal.table, refusal.message);
                     culprits.insert(rule.namespace, why);
                 }
             }
         }
         culprits
+    }
+
+    /// Gives up namespaces that are not live, as soon as no switch from or to them is being told any more; nothing is decoded before.
+    pub(super) fn give_up_condemned(&mut self) {
+        let registry = &self.book.registry;
+        let waits = |space: &u32| registry.is_spare(*space) && !registry.can_give_up(*space);
+        let (waiting, settled): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            std::mem::take(&mut self.condemned).into_iter().partition(|(space, _)| waits(space));
+        self.condemned = waiting;
+        for (space, why) in settled {
+            // One that has gone live since is judged as such.
+            if self.book.registry.can_give_up(space) {
+                self.give_up(space, why);
+            }
+        }
     }
 
     /// Gives namespaces up, or pauses their rules where they are live: the open cycle's blocks wait until the program is without them.
@@ -80,7 +95,7 @@ impl Pipeline {
                     self.book.fits.retain(|(of, _), _| *of != namespace); // it is judged anew when it goes on
                     self.stand_still(rule, why);
                 }
-                (_, false) => self.give_up(namespace, why),
+                (_, false) => _ = self.condemned.insert(namespace, why),
             }
         }
         self.drop_lane_blocks();

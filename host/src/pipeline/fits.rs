@@ -29,9 +29,11 @@ impl Pipeline {
             let of = (rule.clone(), table.clone());
             let last = of_cycle.or_else(|| self.book.last_bad.get(&of).cloned());
             let (code, message) = last.unwrap_or_default();
+            let registry = &self.book.registry;
             let goes_on_without = match is_live {
-                true => !self.settings.until_end,
-                false => self.book.registry.can_give_up(namespace),
+                // One that was resumed onto what it cannot read stands still again.
+                true => !self.settings.until_end || registry.lacks(&rule),
+                false => registry.is_spare(namespace),
             };
             if goes_on_without {
                 let why =

@@ -284,11 +284,11 @@ impl LiveRule {
         Some(())
     }
 
-    /// Consumers read its labels, or it has none at all.
+    /// Consumers read its labels, though it may still catch up with what it missed, or it has none at all.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        self.filling.is_empty()
-            && (self.generations.is_empty() || self.generations.iter().any(|generation| generation.live))
+        let mut all = self.generations.iter().chain(&self.filling).peekable();
+        all.peek().is_none() || all.any(|generation| generation.live)
     }
 }
 

@@ -277,12 +277,6 @@ impl Work {
         }
         Self::of(registry, &works)
     }
-
-    /// Shards done, of [`SHARDS`].
-    #[must_use]
-    pub fn shards_done(&self) -> usize {
-        self.sweep.done.iter().filter(|done| **done).count()
-    }
 }
 
 /// A switch that is being told, as shards need to know it.

@@ -227,62 +227,6 @@ pub struct Effect {
     pub done: Done,
 }
 
-impl Command {
-    /// Its name in the audit.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Push(..) => "push",
-            Self::Prepare { .. } => "prepare",
-            Self::Adopt { .. } => "adopt",
-            Self::Params(_) => "params set",
-            Self::Keep { .. } => "preview",
-            Self::Activate { .. } => "activate",
-            Self::Rollback { .. } => "rollback",
-            Self::Cancel { .. } => "cancel",
-            Self::Pause { .. } => "pause",
-            Self::Remove { .. } => "rm",
-            Self::Forget { .. } => "forget",
-            Self::Resume { .. } => "resume",
-            Self::Retire { .. } => "retire",
-            Self::GiveUp { .. } => "give up",
-            Self::Sink { what, .. } => what,
-        }
-    }
-
-    /// The rule that it is about.
-    #[must_use]
-    pub fn rule(&self) -> &str {
-        match self {
-            Self::Push(revision, _) | Self::Params(revision) => &revision.rule,
-            Self::Prepare { rule, .. }
-            | Self::Adopt { rule, .. }
-            | Self::Keep { rule, .. }
-            | Self::Activate { rule, .. }
-            | Self::Rollback { rule, .. }
-            | Self::Cancel { rule, .. }
-            | Self::Pause { rule, .. }
-            | Self::Resume { rule }
-            | Self::Remove { rule }
-            | Self::Forget { rule, .. }
-            | Self::Retire { rule, .. }
-            | Self::GiveUp { rule, .. } => rule,
-            Self::Sink { .. } => "",
-        }
-    }
-
-    /// The audit's words for it, and the sink that it is about.
-    fn audited(&self, applies: bool) -> (String, Option<String>) {
-        match self {
-            Self::Sink { sink, what, of } => {
-                (format!("{what} {of}").trim_end().to_owned(), Some(sink.clone()))
-            }
-            _ if applies => (format!("apply {}", self.name()), None),
-            _ => (self.name().to_owned(), None),
-        }
-    }
-}
-
 impl Registry {
     /// Carries a command out: the registry after it is `self`, what is to be stored is in the effect.
     ///
@@ -309,15 +253,20 @@ impl Registry {
             effect.done.commit = facts.view.commit();
             return Ok(effect);
         }
-        let (name, sink) = command.audited(asker.applies);
+        let revision = Some(effect.done.revision).filter(|number| *number > 0);
+        // What is forgotten is in the registry before alone.
+        let of = |registry: &Self| registry.revision(rule, revision?).map(|r| r.file.clone());
         let entry = AuditEntry {
             commit: facts.commit,
             time_us: facts.now,
             by: asker.by.clone(),
             why: asker.why.clone(),
-            command: name,
+            command: if asker.applies { format!("apply {}", command.name()) } else { command.name().into() },
+            with: command.with(),
             rule: rule.to_owned(),
-            sink,
+            revision,
+            file: of(&after).or_else(|| of(self)),
+            sink: command.sink(),
             before: self.summary(rule),
             after: after.summary(rule),
         };

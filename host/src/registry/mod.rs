@@ -5,6 +5,7 @@
 //! used twice. `command` is the only way in which people change it.
 
 mod adopt;
+mod audit;
 pub mod command;
 pub mod diff;
 pub mod key;

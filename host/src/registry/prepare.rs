@@ -275,15 +275,21 @@ impl Registry {
         self.drop_unused(namespace, effect);
     }
 
+    /// Nobody reads labels from the namespace.
+    #[must_use]
+    pub fn is_spare(&self, space: u32) -> bool {
+        let mut of = self.generations.iter().filter(|g| g.namespace == space && g.state.is_kept()).peekable();
+        of.peek().is_some() && of.all(|g| self.live.get(&g.rule) != Some(&g.space))
+    }
+
     /// Nobody reads labels from the namespace, and no switch from or to it is being told.
     #[must_use]
     pub fn can_give_up(&self, space: u32) -> bool {
-        let mut of = self.generations.iter().filter(|g| g.namespace == space && g.state.is_kept()).peekable();
+        let mut of = self.generations.iter().filter(|g| g.namespace == space && g.state.is_kept());
         let telling = |g: &Generation| {
             self.running().any(|o| o.kind == OperationKind::Tell && (o.old == g.space || o.new == g.space))
         };
-        let is_live = |g: &Generation| self.live.get(&g.rule) == Some(&g.space);
-        of.peek().is_some() && of.all(|g| !is_live(g) && !telling(g))
+        self.is_spare(space) && of.all(|g| !telling(g))
     }
 
     pub(super) fn give_up(&mut self, space: u32, why: &str, facts: &Facts<'_>, effect: &mut Effect) {

@@ -332,8 +332,17 @@ pub struct AuditEntry {
     pub why: String,
     /// Name of the command.
     pub command: String,
+    /// What it was given, as on the command line.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub with: String,
     /// Rule; empty where it is about a sink.
     pub rule: String,
+    /// Revision, where it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u32>,
+    /// SHA-256 of the revision's file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// Sink, where it is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sink: Option<String>,
@@ -386,7 +395,10 @@ pub fn audit_configured(
             by: "configuration".to_owned(),
             why: String::new(),
             command: command.to_owned(),
+            with: String::new(),
             rule: rule.clone(),
+            revision: None,
+            file: None,
             sink: None,
             before,
             after,

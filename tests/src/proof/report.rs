@@ -13,6 +13,8 @@ pub struct Done {
     pub kind: Kind,
     /// Where it was killed; figures of killed ones are not counted.
     pub kill: Option<Step>,
+    /// It was too quick for that: the kill fell behind it.
+    pub late: bool,
     /// From the command to prepare, or to resume, until it is ready, or has caught up.
     pub ready: Option<Duration>,
     /// From the command to switch, or to pause, until its answer.
@@ -109,8 +111,13 @@ pub fn print(all: &mut Report, bars: &Bars, rate: u64) -> Result<()> {
         }
     }
     println!("\n| killed in | times |\n|---|---|");
+    let killed = |step| all.swaps.iter().filter(|s| s.kill == Some(step) && !s.late).count();
+    let all_kills = all.swaps.iter().filter(|s| s.kill.is_some()).count();
     for (name, step) in Step::ALL {
-        println!("| {name} | {} |", all.swaps.iter().filter(|s| s.kill == Some(step)).count());
+        println!("| {name} | {} |", killed(step));
+        if killed(step) == 0 && all_kills >= Step::ALL.len() {
+            missed.push(format!("no kill fell into {name}"));
+        }
     }
     if !all.restarts.is_empty() {
         println!(

@@ -177,6 +177,8 @@ struct Round<'a> {
     variants: BTreeMap<u64, Variant>,
     kept: Kept,
     restarts: Vec<Duration>,
+    /// The kill of the swap under way came too late for its step.
+    late: bool,
 }
 
 impl<'a> Round<'a> {
@@ -211,6 +213,7 @@ impl<'a> Round<'a> {
             variants,
             kept: Kept::default(),
             restarts: Vec::new(),
+            late: false,
         };
         round.check()?;
         Ok(round)
@@ -265,6 +268,7 @@ impl<'a> Round<'a> {
     /// One swap of `kind`, the `turn`-th of this round, with a kill in a step or none.
     fn swap(&mut self, kind: Kind, turn: u64, (kill, draw): (Option<Step>, &mut Draw)) -> Result<Done> {
         self.flows();
+        self.late = false;
         let (live, _) = live_revision(&mut self.host)?;
         let begin;
         let (ready, switch) = match kind {
@@ -329,7 +333,7 @@ impl<'a> Round<'a> {
         let lag_bytes = during.map(|s| s.lag_bytes).max().unwrap_or(0);
         let [ready, flip] = [ready, flip].map(|took| took.filter(|_| kill.is_none()));
         let dip = lowest.map(|rate| 1.0 - rate / self.plan.rate as f64).filter(|_| kill.is_none());
-        Done { kind, kill, ready, flip, dip, lag_bytes }
+        Done { kind, kill, late: self.late, ready, flip, dip, lag_bytes }
     }
 
     /// Lets the rule stand still while the stream flows, and catch up: how long that took, and the command to pause.
@@ -392,9 +396,9 @@ impl<'a> Round<'a> {
                 Some("ready") if kill.is_none() => return Ok((number, begin.elapsed())),
                 // Too quick to be met on the way.
                 Some("ready") => {
-                    println!("   ready before the kill in {kill:?}: killed now");
+                    println!("   ready before the kill in {kill:?}: killed now, which does not count");
                     self.kill()?;
-                    kill = None;
+                    (kill, self.late) = (None, true);
                 }
                 Some("preparing") if there && operation["percent"].as_u64() >= Some(percent) => {
                     self.kill()?;

@@ -296,6 +296,38 @@ fn what_a_prepared_revision_cannot_take_gives_it_up_and_nothing_else() {
     assert!(said.contains("payer@2 was given up: rule-does-not-fit") && said.contains("payer@4"), "{said}");
 }
 
+/// The same while the switch away from it is being told: the stream waits for that, and goes on without the revision.
+#[test]
+fn what_the_revision_before_cannot_take_waits_until_the_way_back_is_told() {
+    const USERS: u64 = 130_000; // more than one slice tells
+    let folder = small_shop();
+    let users: String = (0..USERS).map(|n| user(10_000 + n, 1_000_000 + n)).collect();
+    folder.append("o.p0.json", users);
+    folder.run().assert_ok();
+    let payer = std::fs::read(folder.path("payer.wasm")).unwrap();
+    let gifts = changed(&payer, |manifest| manifest["tables"][0]["table"] = "shop.gifts".into());
+    folder.write("next.wasm", gifts);
+    rule(&folder, &["push", "next.wasm"]);
+    let mut host = folder.start(&["run"], &[]);
+    caught_up(&mut host, &folder);
+    rule(&folder, &["prepare", "payer@2"]);
+    rule(&folder, &["activate", "payer@2"]);
+    host.until("the end of the telling", || (last_operation(&folder)["state"] == "done").then_some(()));
+    host.signal("INT");
+    host.wait().assert_ok();
+    rule(&folder, &["rollback", "payer"]);
+    let bad = update_without_old(500_001, (1, 1), "1.00").replace("\"orders\"", "\"gifts\"");
+    folder.append("o.p1.json", bad + &user(500_002, 500));
+    let said = folder.run().assert_ok().err;
+    assert!(said.contains("payer@2 was given up: update-without-old"), "{said}");
+    assert_eq!(last_operation(&folder)["state"], "done");
+    let told = folder.read("labels.ndjson");
+    let of = |op: &str| told.lines().filter(|l| l.contains("never_paid") && l.contains(op)).count() as u64;
+    let (set, unset) = (of("\"op\":\"set\""), of("\"op\":\"unset\""));
+    assert!(unset >= USERS && set > unset, "{set} set, {unset} unset");
+    assert_eq!(rule(&folder, &["show", "payer@1"]).matches("live").count().min(1), 1);
+}
+
 #[test]
 fn a_history_that_is_not_there_is_refused_by_name() {
     let folder = small_shop();

@@ -103,8 +103,30 @@ fn a_rule_that_does_not_fit_stands_still_and_the_others_go_on() {
     folder.append("o.p1.json", user(3_000, 77));
     caught_up(&mut host, &folder);
     assert!(told(&folder)[heard..].iter().all(|one| !one.starts_with("77 ")), "its labels are frozen");
+    // Told to go on though nothing is mended, it stands still again, and nothing else does; so it does after a start.
+    for start in [false, true] {
+        if start {
+            host.signal("INT");
+            host.wait().assert_ok();
+            rule(&folder, &["resume", "payer"]);
+            host = folder.start(&["run"], &[]);
+        } else {
+            rule(&folder, &["resume", "payer"]);
+        }
+        host.until("a rule that stands still again", || {
+            let said = folder.retag(&["status"]).out;
+            (said.contains("rule payer stands still") && !said.contains("catches up")).then_some(())
+        });
+        folder.append("o.p0.json", packet(2_001 + u64::from(start)));
+        caught_up(&mut host, &folder);
+    }
+    rule(&folder, &["resume", "payer"]);
     host.signal("INT");
     host.wait().assert_ok();
+    // A job says so at its end, and has done everything else.
+    folder
+        .run()
+        .assert_error(1, &["rule-paused", "payer", "rule-does-not-fit", "everything else is committed"]);
     // Where the end of the files is the end of the job, it is an error as before.
     let folder = both();
     folder.append("o.p0.json", packet(13));

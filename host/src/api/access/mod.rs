@@ -180,6 +180,12 @@ impl AccessFile {
         Ok(Caller::Token { id: token.id.clone(), name: token.name.clone(), role: token.role })
     }
 
+    /// Who was let in by a token still is: it was neither revoked nor has it ended since.
+    pub(super) fn still_counts(&self, caller: &Caller) -> bool {
+        let Caller::Token { id, .. } = caller else { return true };
+        self.tokens().get(id).is_some_and(|token| token.state(clock::wall_us()) == "valid")
+    }
+
     fn append(&self, journal: &mut Journal, event: Event) -> Result<(), ApiError> {
         if journal.broken {
             return Err(self.failed("an earlier write failed; restart the host"));

@@ -445,8 +445,11 @@ pub fn history(args: &RuleArgs) -> anyhow::Result<()> {
                 table.row([
                     time.clone(),
                     entry.commit.to_string(),
-                    of_sink.unwrap_or_else(|| entry.rule.clone()),
-                    entry.command.clone(),
+                    of_sink.unwrap_or_else(|| match entry.revision {
+                        Some(number) => format!("{}@{number}", entry.rule),
+                        None => entry.rule.clone(),
+                    }),
+                    format!("{} {}", entry.command, entry.with).trim_end().to_owned(),
                     entry.by.clone(),
                     moved,
                     entry.why.clone(),

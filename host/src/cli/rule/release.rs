@@ -87,10 +87,10 @@ pub struct PrepareArgs {
 pub struct ActivateArgs {
     /// Which revision: `payer@2`.
     revision: RevisionArg,
-    /// Only if what it changes is still what this preview said.
+    /// Only if it changes as many keys as this preview said, label by label.
     #[arg(long, requires = "max_change", value_name = "ID")]
     preview: Option<String>,
-    /// How far that may have moved: `1%` of the keys that the preview said would enter or leave.
+    /// How far these counts may have moved: `1%` of the keys that the preview said would enter or leave.
     #[arg(long, requires = "preview", value_name = "PERCENT", value_parser = percent)]
     max_change: Option<f64>,
     /// Tell each key also to sinks with `deliver = "changes"`, which otherwise hear one summary: think of who gets mail.
