@@ -26,7 +26,7 @@ pub(super) enum Phase {
 }
 
 /// Why the lane cannot go on.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum LaneFault {
     /// A message of this partition is refused.
     Refused(usize, Refusal),

@@ -3,8 +3,9 @@
 
 use super::command::Submitted;
 use super::coordinator::Pipeline;
-use super::cycle::Cycle;
+use super::cycle::{Cycle, LaneFault};
 use super::message::{Address, Envelope, Message};
+use super::program::LiveRule;
 use crate::registry::command::{Asker, Command};
 use std::collections::BTreeMap;
 
@@ -31,6 +32,11 @@ impl Pipeline {
             return;
         }
         if let Some(fault) = self.cycle.lane_fault.take() {
+            let spare = self.lane_culprits(&fault);
+            if !spare.is_empty() {
+                self.cycle.refusals.clear(); // they are found again
+                return self.give_back(spare, out);
+            }
             self.halt_lane(self.fault_in_words(fault));
             self.drop_lane_blocks();
             self.cycle.refusals.clear(); // they are found again
@@ -42,6 +48,20 @@ impl Pipeline {
         if !culprits.is_empty() {
             self.give_back(culprits, out);
         }
+    }
+
+    /// Namespaces of a rule that nobody reads and without which the lane would pass a refused message: no other reads its table.
+    fn lane_culprits(&self, fault: &LaneFault) -> BTreeMap<u32, String> {
+        let (LaneFault::Refused(_, refusal), Some(lane)) = (fault, self.lane()) else {
+            return BTreeMap::new();
+        };
+        let reads = |rule: &&LiveRule| rule.compiled.manifest.tables.iter().any(|t| t.table == refusal.table);
+        let readers: Vec<u32> = lane.program.rules.iter().filter(reads).map(|r| r.namespace).collect();
+        if readers.iter().any(|space| !self.book.registry.is_spare(*space)) {
+            return BTreeMap::new();
+        }
+        let why = self.fault_in_words(fault.clone());
+        readers.into_iter().map(|space| (space, why.clone())).collect()
     }
 
     /// Namespaces that are not live and without which a refused message would not be refused, with the reason.
@@ -59,9 +79,7 @@ impl Pipeline {
             if plan(&without) == plan(&self.program) {
                 continue;
             }
-            let reads = |r: &&super::program::LiveRule| {
-                r.compiled.manifest.tables.iter().any(|t| t.table == refusal.table)
-            };
+            let reads = |r: &&LiveRule| r.compiled.manifest.tables.iter().any(|t| t.table == refusal.table);
             for rule in self.program.rules.iter().filter(|r| !r.is_live()).filter(reads) {
                 if self.book.registry.is_spare(rule.namespace) {
                     let why = format!("{}: {}: {}", refusal.code, refusal.table, refusal.message);

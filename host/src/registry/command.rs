@@ -467,7 +467,11 @@ impl Registry {
         facts: &Facts<'_>,
         effect: &mut Effect,
     ) -> Result<(), Refusal> {
-        self.is_awake(&new.rule)?;
+        // The way back is there for a rule that stands still, too: labels of both are as of its pause.
+        let goes_back = cause == Some(Cause::Rollback) && self.is_stopped(&new.rule);
+        if !goes_back {
+            self.is_awake(&new.rule)?;
+        }
         let old = self.live_before(new);
         if old.space == new.space {
             effect.done.changed = false;
@@ -490,7 +494,9 @@ impl Registry {
                 generation.retained = None;
             }
         }
-        self.prepare_anew(&new.rule, facts);
+        if !goes_back {
+            self.prepare_anew(&new.rule, facts); // what stands still is evaluated anew when it has caught up
+        }
         let cause = cause.unwrap_or(match &old {
             old if old.space == NO_SPACE => Cause::Backfill,
             old if old.label_id == new.label_id && old.namespace == new.namespace => Cause::Params,

@@ -119,4 +119,12 @@ fn a_grace_does_not_end_while_the_rule_stands_still() {
     assert!(world.registry.expired(2 * HOUR).is_some());
     world.ask(pause(false)).unwrap();
     assert!(world.registry.expired(2 * HOUR).is_none());
+    // The way back is there all the while; only it, and not while the rule catches up.
+    let back = || Command::Rollback { rule: "payer".into(), announce: false };
+    world.ask(back()).unwrap();
+    assert_eq!(world.releases(), [Release::Paused, Release::Retained]);
+    let again = Command::Activate { rule: "payer".into(), revision: 2, bound: None, announce: false };
+    assert_eq!(world.code(again), "rule-paused");
+    world.ask(resume()).unwrap();
+    assert_eq!(world.code(back()), "rule-paused");
 }

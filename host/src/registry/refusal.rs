@@ -245,7 +245,10 @@ impl Refusal {
                 "name the entity and key type of the live one; other keys are another entity, in a rule of another name"
             }
             Self::LabelTaken { .. } => "rename the label in one of them",
-            Self::Paused { .. } => "`retag rule resume RULE` lets it go on; wait until it has caught up",
+            Self::Paused { .. } => {
+                "`retag rule resume RULE` lets it go on; wait until it has caught up. `retag rule rollback RULE` goes back to the \
+                 revision before while it stands still"
+            }
             Self::PositionGone { .. } => {
                 "bring back what the source held and resume again; or start once with --rebuild RULE, which reads all history"
             }

@@ -6,6 +6,7 @@ use crate::harness::{Folder, Host};
 use crate::message::{order, packet, shop, told, update_without_old, user};
 use crate::release::rule;
 use crate::rules::change_rule;
+use retag_tests::rule_file::{baskets, changed};
 
 /// The shop with rule red_packet beside payer.
 fn both() -> Folder {
@@ -13,6 +14,12 @@ fn both() -> Folder {
     folder.configure("[sinks.out]", "[rules.red_packet]\npath = \"red_packet.wasm\"\n[sinks.out]");
     folder.configure("[rules.payer]", "on_refusal = \"pause\"\n[rules.payer]");
     folder
+}
+
+/// What payer labels of everything that was read.
+fn labels_of_payer(folder: &Folder) -> Vec<String> {
+    let of = |label: &str| folder.retag(&["members", label, "--limit", "10000"]).assert_ok().out;
+    ["never_paid", "tier", "big_spender", "refunder"].map(of).to_vec()
 }
 
 fn only_takes(host: &mut Host, folder: &Folder) {
@@ -110,8 +117,10 @@ fn a_rule_that_does_not_fit_stands_still_and_the_others_go_on() {
             host.wait().assert_ok();
             rule(&folder, &["resume", "payer"]);
             host = folder.start(&["run"], &[]);
+            answers(&mut host, &folder);
         } else {
-            rule(&folder, &["resume", "payer"]);
+            let resumed = folder.retag(&["rule", "resume", "payer"]);
+            resumed.assert_error(1, &["payer stands still again", "rule-does-not-fit"]);
         }
         host.until("a rule that stands still again", || {
             let said = folder.retag(&["status"]).out;
@@ -120,9 +129,9 @@ fn a_rule_that_does_not_fit_stands_still_and_the_others_go_on() {
         folder.append("o.p0.json", packet(2_001 + u64::from(start)));
         caught_up(&mut host, &folder);
     }
-    rule(&folder, &["resume", "payer"]);
     host.signal("INT");
     host.wait().assert_ok();
+    rule(&folder, &["resume", "payer"]);
     // A job says so at its end, and has done everything else.
     folder
         .run()
@@ -132,4 +141,51 @@ fn a_rule_that_does_not_fit_stands_still_and_the_others_go_on() {
     folder.append("o.p0.json", packet(13));
     change_rule(&folder, &[("\"amount\"", "\"amuont\"")]);
     folder.run().assert_error(1, &["rule-does-not-fit", "payer"]);
+}
+
+/// The revision that does not fit is left behind, in whatever state its rule is.
+#[test]
+fn a_rule_that_stands_still_goes_back_to_the_revision_before_and_catches_up() {
+    for bad in ["images", "message"] {
+        let folder = both();
+        let mut host = folder.start(&["run"], &[]);
+        caught_up(&mut host, &folder);
+        let payer = std::fs::read(folder.path("payer.wasm")).unwrap();
+        let next = match bad {
+            "images" => baskets(&payer), // reads `quantity`
+            _ => changed(&payer, |manifest| manifest["tables"][0]["table"] = "shop.gifts".into()),
+        };
+        folder.write("next.wasm", next);
+        rule(&folder, &["push", "next.wasm"]);
+        rule(&folder, &["prepare", "payer@2"]);
+        rule(&folder, &["activate", "payer@2"]);
+        let text = match bad {
+            "images" => {
+                let orders = (0..150).map(|n| order(1_000 + n, (100 + n, 1), "1.00"));
+                orders.map(|order| order.replace("\"quantity\":9", "\"quantity\":null")).collect()
+            }
+            _ => update_without_old(1_000, (1, 1), "1.00").replace("\"orders\"", "\"gifts\""),
+        };
+        folder.append("o.p0.json", text + &packet(2_000));
+        only_takes(&mut host, &folder);
+        host.until("a rule that stands still", || {
+            folder.retag(&["status"]).out.contains("rule payer stands still").then_some(())
+        });
+        folder.append("o.p1.json", user(3_000, 77) + &order(3_001, (500, 2), "3000.00"));
+        caught_up(&mut host, &folder);
+        rule(&folder, &["rollback", "payer"]);
+        rule(&folder, &["resume", "payer"]);
+        let shown = rule(&folder, &["ls", "payer"]);
+        assert!(shown.contains("payer@1   live") && !shown.contains("payer@2   retained"), "{bad}: {shown}");
+        let got = labels_of_payer(&folder);
+        host.signal("INT");
+        host.wait().assert_ok();
+        // A host that has never had the other one.
+        let fresh = both();
+        fresh.write("o.p0.json", folder.read("o.p0.json"));
+        fresh.write("o.p1.json", folder.read("o.p1.json"));
+        fresh.run().assert_ok();
+        assert_eq!(got, labels_of_payer(&fresh), "{bad}");
+        assert!(got[0].contains("77"), "{got:?}");
+    }
 }
