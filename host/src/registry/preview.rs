@@ -45,47 +45,58 @@ pub fn compare(
         held: HeldKeys::of(view, new.space),
         sampled: None,
     };
-    let count_of = |(label, value): (&str, Option<&str>)| LabelPreview {
-        label: label.to_owned(),
-        value: value.map(str::to_owned),
-        ..LabelPreview::default()
-    };
-    let names: BTreeSet<&str> = old.labels.iter().chain(&new.labels).map(|l| l.name.as_str()).collect();
-    let mut counts: BTreeMap<(&str, Option<&str>), LabelPreview> =
-        names.iter().map(|label| ((*label, None), count_of((label, None)))).collect();
+    let names = old.labels.iter().chain(&new.labels).map(|label| (label.name.as_str(), None));
+    let mut counts: Counts<'_> = names.map(|key| (key, count_of(&key))).collect();
     for shard in 0..SHARDS {
         let (before, after) = (carried(view, shard, old), carried(view, shard, new));
-        let all = || before.values().chain(after.values()).flatten();
-        let highs: BTreeSet<u16> = all().flat_map(|(_, members)| members.highs()).collect();
-        for high in highs {
-            let mut changed = RoaringBitmap::new();
-            for label in &names {
-                let of_label = || before.get(label).into_iter().chain(after.get(label)).flatten();
-                let values: BTreeSet<Option<&str>> =
-                    of_label().map(|(value, _)| *value).chain([None]).collect();
-                for value in values {
-                    let (was, is) =
-                        (chunk(&before, (label, value), high), chunk(&after, (label, value), high));
-                    let count = counts.entry((label, value)).or_insert_with_key(|key| count_of(*key));
-                    if was == is {
-                        count.kept += was.len();
-                        continue; // most labels of most revisions
-                    }
-                    let (entered, left) = (&*is - &*was, &*was - &*is);
-                    count.entered += entered.len();
-                    count.left += left.len();
-                    count.kept += is.len() - entered.len();
-                    changed |= &entered;
-                    changed |= &left;
-                    let base = u32::from(high) << 16;
-                    take(&Compared { label, value, shard, base, entered: &entered, left: &left });
-                }
-            }
-            preview.changed_keys += changed.len();
-        }
+        preview.changed_keys += compare_shard(shard, (&before, &after), &mut counts, take);
     }
     preview.labels = counts.into_values().collect();
     preview
+}
+
+/// What is counted, by label and value.
+type Counts<'a> = BTreeMap<(&'a str, Option<&'a str>), LabelPreview>;
+
+fn count_of((label, value): &(&str, Option<&str>)) -> LabelPreview {
+    LabelPreview { label: (*label).to_owned(), value: value.map(str::to_owned), ..LabelPreview::default() }
+}
+
+/// Compares one shard, chunk by chunk; how many of its keys change.
+fn compare_shard<'a>(
+    shard: usize,
+    (before, after): (&Carried<'a>, &Carried<'a>),
+    counts: &mut Counts<'a>,
+    take: &mut dyn FnMut(&Compared<'_>),
+) -> u64 {
+    let all = || before.iter().chain(after);
+    let highs: BTreeSet<u16> =
+        all().flat_map(|(_, of)| of).flat_map(|(_, members)| members.highs()).collect();
+    let whatever = all().map(|(label, _)| (*label, None));
+    let by_value = all().flat_map(|(label, of)| of.iter().map(move |(value, _)| (*label, *value)));
+    let keys: BTreeSet<(&str, Option<&str>)> = whatever.chain(by_value).collect();
+    let mut changed_keys = 0;
+    for high in highs {
+        let mut changed = RoaringBitmap::new();
+        for key in &keys {
+            let (was, is) = (chunk(before, *key, high), chunk(after, *key, high));
+            let count = counts.entry(*key).or_insert_with_key(count_of);
+            if was == is {
+                count.kept += was.len();
+                continue; // most labels of most revisions
+            }
+            let (entered, left) = (&*is - &*was, &*was - &*is);
+            count.entered += entered.len();
+            count.left += left.len();
+            count.kept += is.len() - entered.len();
+            changed |= &entered;
+            changed |= &left;
+            let ((label, value), base) = (*key, u32::from(high) << 16);
+            take(&Compared { label, value, shard, base, entered: &entered, left: &left });
+        }
+        changed_keys += changed.len();
+    }
+    changed_keys
 }
 
 fn carried<'a>(view: &View, shard: usize, generation: &'a Generation) -> Carried<'a> {
@@ -167,5 +178,39 @@ mod tests {
         assert_eq!(moved_percent(&then, &preview(&[("a", 91, 10), ("b", 0, 99)])), 1.0);
         assert_eq!(moved_percent(&then, &preview(&[("a", 90, 10)])), 50.0);
         assert_eq!(moved_percent(&preview(&[]), &then), f64::INFINITY);
+    }
+
+    /// Ordinals of more than one chunk, a flag and a label with values, against sets.
+    #[test]
+    fn shards_are_compared_over_all_their_chunks() {
+        let of = |ordinals: &[u32]| Arc::new(Members::of(ordinals));
+        let side = |paid: &[u32], gold: &[u32], silver: &[u32]| {
+            let tier = vec![(Some("gold"), of(gold)), (Some("silver"), of(silver))];
+            Carried::from([("paid", vec![(None, of(paid))]), ("tier", tier)])
+        };
+        let before = side(&[1, 70_000, 200_000], &[5, 65_536], &[6]);
+        let after = side(&[1, 70_001, 200_000], &[5], &[6, 65_536, 131_073]);
+        let (mut counts, mut seen) = (Counts::new(), BTreeMap::new());
+        let changed = compare_shard(3, (&before, &after), &mut counts, &mut |c| {
+            assert_eq!(c.shard, 3);
+            let of = |ordinals: &RoaringBitmap| ordinals.iter().map(|o| c.base + o).collect::<Vec<_>>();
+            let found: &mut [Vec<u32>; 2] =
+                seen.entry((c.label.to_owned(), c.value.map(str::to_owned))).or_default();
+            found[0].extend(of(c.entered));
+            found[1].extend(of(c.left));
+        });
+        assert_eq!(changed, 4, "70,000, 70,001, 65,536 and 131,073");
+        let seen = |label: &str, value: Option<&str>| {
+            seen.get(&(label.to_owned(), value.map(str::to_owned))).cloned().unwrap_or_default()
+        };
+        assert_eq!(seen("paid", None), [vec![70_001], vec![70_000]]);
+        assert_eq!(seen("tier", None), [vec![131_073], vec![]]);
+        assert_eq!(seen("tier", Some("gold")), [vec![], vec![65_536]]);
+        assert_eq!(seen("tier", Some("silver")), [vec![65_536, 131_073], vec![]]);
+        let count = |label, value| counts.get(&(label, value)).map(|c| (c.entered, c.left, c.kept));
+        assert_eq!(count("paid", None), Some((1, 1, 2)));
+        assert_eq!(count("tier", None), Some((1, 0, 3)));
+        assert_eq!(count("tier", Some("gold")), Some((0, 1, 1)));
+        assert_eq!(count("tier", Some("silver")), Some((2, 0, 1)));
     }
 }

@@ -34,6 +34,16 @@ fn split(ordinal: u32) -> (u16, u32) {
 }
 
 impl Members {
+    /// These ordinals.
+    #[cfg(test)]
+    pub(crate) fn of(ordinals: &[u32]) -> Self {
+        let mut chunks: BTreeMap<u16, Arc<RoaringBitmap>> = BTreeMap::new();
+        for (high, low) in ordinals.iter().map(|ordinal| split(*ordinal)) {
+            Arc::make_mut(chunks.entry(high).or_default()).insert(low);
+        }
+        Self { chunks }
+    }
+
     /// Number of members.
     #[must_use]
     pub fn len(&self) -> u64 {
