@@ -349,14 +349,9 @@ impl Pipeline {
         self.hand_tasks(tasks, (commit, now), out)
     }
 
-    /// Most input in one commit.
-    fn cycle_bytes_max(&self) -> u64 {
-        let most = self.settings.cycle_bytes_max;
-        if self.book.registry.awaits_switch() { most.min(SWITCH_BYTES_MAX) } else { most }
-    }
-
     pub(super) fn full(&self) -> bool {
-        self.cycle.bytes >= self.cycle_bytes_max()
+        self.cycle.bytes >= self.settings.cycle_bytes_max
+            || self.cycle.bytes >= SWITCH_BYTES_MAX && self.book.registry.awaits_switch()
             || !self.cycle.refusals.is_empty()
             || self.cycle.lane_fault.is_some()
     }

@@ -237,10 +237,11 @@ pub trait StateSink: Send {
     fn begin_fill(&mut self, everything: bool) -> Result<(), SinkError>;
 
     /// Stores label sets, each unless a newer one is there. With `repair` also what was changed behind the host's back
-    /// becomes right. What lies in a part that turns out to be lost is not stored: [`StateSink::is_whole`] tells.
+    /// becomes right. What lies in a part that turns out to be lost is not stored: [`StateSink::is_whole`] tells. What a fill
+    /// repairs may be stored while the next call is made; where that fails, the next call fails, and its parts are not whole.
     ///
     /// # Errors
-    /// Label sets that were not all stored; they will be given again.
+    /// Label sets that were not all stored, of this call or of the fill's last one. Those of this call will be given again.
     fn put(&mut self, sets: &[LabelSet<'_>], repair: bool) -> Result<(), SinkError>;
 
     /// Says that the fill has ended: all parts are whole.

@@ -165,7 +165,7 @@ impl Fill {
         } else if !found.is_empty() {
             self.compare(sink, &found)?;
         }
-        // Only now: a slice that failed is done again.
+        // Only now: a slice that failed is done again. One that fails later leaves parts that are not whole.
         (self.shard, self.after) = (shard, after);
         self.keys += keys as u64;
         Ok(())
