@@ -12,6 +12,9 @@ use std::time::Duration;
 /// Longest that anything here may take.
 pub const LIMIT: Duration = Duration::from_secs(300);
 
+/// `[http]` of a host that has no way in from the network; over the socket nothing is limited.
+pub const SOCKET_ONLY: &str = "listen = \"off\"";
+
 /// A host that runs.
 pub struct Host {
     retag: PathBuf,

@@ -1,6 +1,6 @@
 //! Restarts with many rules: what they add to a start over one rule on the same stream.
 
-use super::host::{Host, Setup};
+use super::host::{Host, SOCKET_ONLY, Setup};
 use super::options::Options;
 use super::variant::{Variant, Workshop};
 use crate::rule_file::changed;
@@ -8,9 +8,6 @@ use crate::shop::{Config, Live};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// The host has no way in from the network.
-const HTTP: &str = "listen = \"off\"";
 
 /// Runs the measurement.
 ///
@@ -71,7 +68,7 @@ fn measure(
     Live::create(&dir.join("stream"), config, None)?.append(10_000)?;
     let begin = retag_host::clock::moment();
     let mut host =
-        Host::start_with(retag, dir, rules, Setup { http: HTTP, grace_s: 10, workers: 0, more: "" })?;
+        Host::start_with(retag, dir, rules, Setup { http: SOCKET_ONLY, grace_s: 10, workers: 0, more: "" })?;
     let first = begin.elapsed();
     // The first start may still read; what is measured are starts that have nothing to do.
     while host.read("/v1/status")?["sources"][0]["partitions"]

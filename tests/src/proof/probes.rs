@@ -3,7 +3,7 @@
 
 use super::figures::percentile;
 use super::flow::Flow;
-use super::host::{Host, LIMIT, Setup};
+use super::host::{Host, LIMIT, SOCKET_ONLY, Setup};
 use super::variant::Workshop;
 use crate::shop::{Config, Live};
 use anyhow::{Context, Result, ensure};
@@ -22,8 +22,6 @@ const LOOK_EVERY: Duration = Duration::from_micros(300);
 pub const FIRST_PROBE: u64 = 5_000_000_000;
 /// File of the changes that are timed, beside the stream's.
 const PROBES: &str = "stream/shop.p9.json";
-/// The host has no way in from the network; over the socket nothing is limited.
-const HTTP: &str = "listen = \"off\"";
 
 /// Where labels are seen.
 pub trait Looks {
@@ -60,7 +58,7 @@ pub fn stage(
     let mut live = Live::create(&dir.join("stream"), config, None)?;
     std::fs::File::create(dir.join(PROBES))?;
     live.append(keys)?;
-    let setup = Setup { http: HTTP, grace_s: 10, workers: 0, more: section };
+    let setup = Setup { http: SOCKET_ONLY, grace_s: 10, workers: 0, more: section };
     let mut host = Host::start(retag, &dir, &workshop, setup)?;
     settled(&mut host, sink)?;
     Ok((host, live))

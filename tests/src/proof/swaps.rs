@@ -5,7 +5,7 @@
 
 use super::figures::lowest_rate;
 use super::flow::{Flow, Kept};
-use super::host::{Host, LIMIT, Setup};
+use super::host::{Host, LIMIT, SOCKET_ONLY, Setup};
 use super::judge::{Compared, Judge, live_revision};
 use super::kill::{Draw, Kind, Step, plan};
 use super::options::Options;
@@ -27,8 +27,6 @@ const AFTER: Duration = Duration::from_millis(1_200);
 const SETTLING: Duration = Duration::from_millis(500);
 /// Windows of throughput.
 const WINDOW: Duration = Duration::from_millis(500);
-/// The host has no way in from the network; over the socket nothing is limited.
-const HTTP: &str = "listen = \"off\"";
 
 /// What is asked for.
 #[derive(Debug)]
@@ -198,7 +196,7 @@ impl<'a> Round<'a> {
         let mut live = Live::create(&dir.join("stream"), config, Some(997))?;
         live.append(users + history)?;
         let judge = Judge::new(live.paths());
-        let setup = Setup { http: HTTP, grace_s: plan.grace_s, workers: 0, more: "" };
+        let setup = Setup { http: SOCKET_ONLY, grace_s: plan.grace_s, workers: 0, more: "" };
         let host = Host::start(&plan.retag, &dir, workshop, setup)?;
         let watcher = Watcher::start(&host.socket());
         let variants = BTreeMap::from([(1, Variant::base())]);

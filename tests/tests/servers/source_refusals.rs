@@ -6,6 +6,7 @@ use crate::following::{follow, status};
 use crate::harness::Folder;
 use crate::message::{order, update_without_old, user};
 use retag_servers::{Kafka, Service as _};
+use retag_tests::rule_file::baskets;
 
 /// A run that ends with an error that says all of this.
 fn refused(folder: &Folder, said: &[&str]) {
@@ -202,6 +203,12 @@ pub(crate) fn what_a_rule_missed_may_be_gone_from_its_topic() {
     let gone = ["history-gone", "shop/0", "offset 1", "keep its messages longer"];
     let refused = folder.retag(&["rule", "resume", "payer"]);
     refused.assert_error(1, &[&["position-gone", "begins at offset 2 now"], &gone[..]].concat());
+    // So it does of a revision that would read everything.
+    let next = baskets(&std::fs::read(folder.path("payer.wasm")).unwrap());
+    folder.write("next.wasm", next);
+    folder.retag(&["rule", "push", "next.wasm"]).assert_ok();
+    let refused = folder.retag(&["rule", "prepare", "payer@2"]);
+    refused.assert_error(1, &["history-gone", "from offset 0 on", "begins at offset 2 now"]);
     // One that does not finds out as it reads: the rule goes on standing still.
     host.signal("TERM");
     host.wait().assert_ok();
