@@ -7,6 +7,7 @@ use retag_host::rule::Limits;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 const SOURCE: &str = include_str!("../../rules/payer/src/lib.rs");
 const CARGO_TOML: &str = "Cargo.toml";
@@ -185,5 +186,47 @@ fn label_side_edits_keep_the_namespace_and_map_side_edits_never_do() {
     assert_eq!(ids(&home, "the version").0, namespace, "the version asks for history");
     let away = folder.path().join("another/place/payer");
     new_crate(&away);
-    assert_eq!(ids(&away, "another place"), (namespace, label));
+    assert_eq!(ids(&away, "another place"), (namespace.clone(), label.clone()));
+    // The SDK beside the rule; then the rule deep in a workspace, whose root holds the SDK.
+    let beside = folder.path().join("beside/payer");
+    new_crate(&beside);
+    move_sdk(&beside, "../vendor");
+    assert_eq!(ids(&beside, "the SDK one folder up"), (namespace.clone(), label.clone()));
+    let member = folder.path().join("workspace/rules/of/payer");
+    new_crate(&member);
+    move_sdk(&member, "../../../sdk");
+    fs::remove_file(member.join("Cargo.lock")).unwrap();
+    let root = "[workspace]\nresolver = \"3\"\nmembers = [\"rules/of/payer\"]\nexclude = [\"sdk\"]\n";
+    fs::write(folder.path().join("workspace").join(CARGO_TOML), root).unwrap();
+    assert_eq!(ids(&member, "a member of a workspace"), (namespace.clone(), label.clone()));
+    // What comes from a registry, vendored beside it; and another profile for it.
+    let apart = folder.path().join("apart/payer");
+    new_crate(&apart);
+    vendor_registry(&apart, "../crates");
+    let manifest = fs::read_to_string(apart.join(CARGO_TOML)).unwrap();
+    let profile = "\n[profile.release.package.\"*\"]\nopt-level = 1\noverflow-checks = true\n";
+    fs::write(apart.join(CARGO_TOML), manifest + profile).unwrap();
+    assert_eq!(ids(&apart, "vendored crates with a profile of their own"), (namespace, label));
+    let module = fs::read(apart.join("payer.wasm")).unwrap();
+    let place = folder.path().to_str().unwrap().as_bytes();
+    assert!(
+        !module.windows(place.len()).any(|window| window == place),
+        "a path of the machine is in the file"
+    );
+}
+
+/// Takes crates of the registry from a folder, `to` as seen from the crate.
+fn vendor_registry(home: &Path, to: &str) {
+    let vendor = Command::new("cargo").args(["vendor", to]).current_dir(home).output().unwrap();
+    assert!(vendor.status.success(), "{}", String::from_utf8_lossy(&vendor.stderr));
+    fs::create_dir(home.join(".cargo")).unwrap();
+    fs::write(home.join(".cargo/config.toml"), vendor.stdout).unwrap();
+}
+
+/// Moves what `init` put into the crate's folder `vendor`; `to` is seen from the crate.
+fn move_sdk(home: &Path, to: &str) {
+    fs::create_dir_all(home.join(to).parent().unwrap()).unwrap();
+    fs::rename(home.join("vendor"), home.join(to)).unwrap();
+    let manifest = fs::read_to_string(home.join(CARGO_TOML)).unwrap();
+    fs::write(home.join(CARGO_TOML), manifest.replace("vendor", to)).unwrap();
 }

@@ -61,15 +61,20 @@ pub fn build(folder: &Path, output: Option<&Path>) -> anyhow::Result<Built> {
     require_target()?;
     let map = without_custom_sections(&compile(&info, "map")?)?;
     let mut wasm = compile(&info, "label")?;
-    let locations = panic_location::find(&map, &info.source_prefix())?;
+    let locations = panic_location::find(&map, &format!("{RULE_ROOT}/"))?;
     push_custom_section(&mut wasm, retag_abi::MAP_SECTION, &map);
     let file = RuleFile::read(&wasm)?;
     RuleEngine::new()?.compile(file.clone(), Limits::default())?;
     let output = output.map_or_else(|| info.folder.join(format!("{}.wasm", info.name)), Path::to_owned);
     std::fs::write(&output, &wasm).with_context(|| format!("cannot write {}", output.display()))?;
-    let place = |PanicLocation { file, line, column }| format!("{file}:{line}:{column}");
+    let place = |PanicLocation { file, line, column }| {
+        format!("{}:{line}:{column}", file.trim_start_matches(RULE_ROOT).trim_start_matches('/'))
+    };
     Ok(Built { output, file, panic_locations: locations.into_iter().map(place).collect() })
 }
+
+/// Folder of the rule in compiled code.
+const RULE_ROOT: &str = "/rule";
 
 /// Profile of both modules, whatever the crate's own says.
 const PROFILE: [&str; 9] = [
@@ -84,15 +89,23 @@ const PROFILE: [&str; 9] = [
     "incremental=false",
 ];
 
-/// Calls the compiler with one constant where cargo says which package it compiles: the package's version is part of
-/// that, and decides names and so the order of functions, though it means nothing to `map`.
+/// Calls the compiler with a crate's name and version where cargo says which package it compiles, and with whole paths: where a
+/// package lies, seen from another, would decide names and so the order of functions, though it means nothing to `map`. Nor
+/// does the version of the rule itself. What a profile says of single packages does not count.
 const WRAPPER: &str = "#!/bin/sh
+case \" $* \" in *\" --target wasm32-unknown-unknown \"*) ;; *) exec \"$@\" ;; esac
+metadata=$CARGO_PKG_NAME-$CARGO_PKG_VERSION
+if [ \"$CARGO_PKG_NAME\" = \"$RETAG_RULE\" ]; then metadata=rule; fi
 for arg do
   shift
-  case $arg in metadata=*) arg=metadata=rule ;; esac
+  case $arg in
+    metadata=*) arg=metadata=$metadata ;;
+    /*|-*) ;;
+    *.rs) arg=$PWD/$arg ;;
+  esac
   set -- \"$@\" \"$arg\"
 done
-exec \"$@\"
+exec \"$@\" -C opt-level=3 -C codegen-units=1 -C debug-assertions=off -C overflow-checks=off -C debuginfo=0
 ";
 
 /// Writes [`WRAPPER`]; its place.
@@ -113,6 +126,7 @@ fn wrapper(folder: &Path) -> std::io::Result<PathBuf> {
 fn compile(info: &CrateInfo, part: &str) -> anyhow::Result<Vec<u8>> {
     let target_dir = info.target_dir.join("retag").join(part);
     let mut command = cargo();
+    command.current_dir(&info.folder); // settings of cargo are those that lie there, wherever this was started
     command.args(["rustc", "--release", "--lib", "--crate-type", "cdylib", "--target", TARGET]);
     command.arg("--manifest-path").arg(info.folder.join("Cargo.toml"));
     command.arg("--target-dir").arg(&target_dir);
@@ -122,7 +136,7 @@ fn compile(info: &CrateInfo, part: &str) -> anyhow::Result<Vec<u8>> {
     command.env("CARGO_ENCODED_RUSTFLAGS", remapped_paths(info)?);
     let folder = info.target_dir.join("retag");
     let wrapper = wrapper(&folder).with_context(|| format!("cannot write into {}", folder.display()))?;
-    command.env("RUSTC_WORKSPACE_WRAPPER", wrapper);
+    command.env("RUSTC_WRAPPER", wrapper).env("RETAG_RULE", &info.name);
     // The other part is cut off, so what only it uses seems unused; the native build tells what really is.
     command.args(["--", "--cfg", &format!("retag_part=\"{part}\""), "-A", "unused"]);
     let status = command.status().context("cargo cannot be started: install Rust from https://rustup.rs")?;
@@ -133,15 +147,23 @@ fn compile(info: &CrateInfo, part: &str) -> anyhow::Result<Vec<u8>> {
     std::fs::read(&file).with_context(|| format!("cargo left no {}: has the crate a [lib]?", file.display()))
 }
 
-/// No folder of this machine in the modules: equal sources give equal bytes anywhere.
+/// No folder of this machine in the modules: equal sources give equal bytes anywhere, in any layout. Messages of the
+/// compiler name files as they are.
 fn remapped_paths(info: &CrateInfo) -> anyhow::Result<String> {
-    let mut flags = Vec::new();
+    let mut flags = vec!["--remap-path-scope=macro,debuginfo,coverage,object".to_owned()];
     let mut remap = |from: &Path, to: &str| {
         flags.push(format!("--remap-path-prefix={}={to}", from.display()));
     };
     remap(&cargo_home(), "/cargo");
     remap(&rustc_print("sysroot")?, "/rust");
-    remap(&info.workspace_root, "/rule");
+    remap(&info.workspace_root, "/workspace");
+    for (name, folder) in &info.packages {
+        // Of those that fit the last one counts, and the innermost folder comes last.
+        match *folder == info.folder {
+            true => remap(folder, RULE_ROOT),
+            false => remap(folder, &format!("/{name}")),
+        }
+    }
     Ok(flags.join("\u{1f}"))
 }
 

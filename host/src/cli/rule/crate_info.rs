@@ -16,6 +16,8 @@ pub(super) struct CrateInfo {
     pub(super) folder: PathBuf,
     pub(super) workspace_root: PathBuf,
     pub(super) target_dir: PathBuf,
+    /// Name with version, and folder, of this package and all that it may need; outer folders first.
+    pub(super) packages: Vec<(String, PathBuf)>,
 }
 
 impl CrateInfo {
@@ -30,7 +32,8 @@ impl CrateInfo {
         }
         let manifest = manifest.canonicalize()?;
         let output = cargo()
-            .args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"])
+            .current_dir(manifest.parent().unwrap_or(folder))
+            .args(["metadata", "--format-version", "1", "--filter-platform", TARGET, "--manifest-path"])
             .arg(&manifest)
             .output()
             .context(CARGO_MISSING)?;
@@ -54,13 +57,14 @@ impl CrateInfo {
         else {
             bail!("{} is a workspace, not a rule crate: name the rule's own folder", manifest.display());
         };
-        Ok(Self { name, folder: folder.to_owned(), workspace_root, target_dir })
-    }
-
-    /// The folder of the crate's sources as compiled code names it.
-    pub(super) fn source_prefix(&self) -> String {
-        let relative = self.folder.strip_prefix(&self.workspace_root).unwrap_or(Path::new(""));
-        relative.join("src/").to_string_lossy().replace('\\', "/")
+        let named = |package: &Value| {
+            let place = Path::new(package.get("manifest_path")?.as_str()?).parent()?;
+            let of = |key: &str| package.get(key).and_then(text);
+            Some((format!("{}-{}", of("name")?, of("version")?), place.to_owned()))
+        };
+        let mut packages: Vec<_> = packages.into_iter().flatten().filter_map(named).collect();
+        packages.sort_by_key(|(_, place)| place.components().count());
+        Ok(Self { name, folder: folder.to_owned(), workspace_root, target_dir, packages })
     }
 }
 

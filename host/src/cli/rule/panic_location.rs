@@ -24,7 +24,9 @@ pub(super) fn find(module: &[u8], prefix: &str) -> anyhow::Result<Vec<PanicLocat
                 break;
             };
             let name = text(&segments, address, len).filter(|name| name.starts_with(prefix));
-            if let Some(file) = name.filter(|_| line > 0 && column > 0) {
+            // Other words may stand behind a file's name.
+            let is_place = (1..1 << 24).contains(&line) && (1..1 << 16).contains(&column);
+            if let Some(file) = name.filter(|_| is_place) {
                 found.push(PanicLocation { file, line, column });
             }
         }
