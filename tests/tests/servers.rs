@@ -65,6 +65,7 @@ fn main() -> ExitCode {
         source_refusals::what_a_rule_missed_may_be_gone_from_its_topic: Kafka;
         source_refusals::a_topic_that_grows_is_refused_until_somebody_takes_it: Kafka;
         source_refusals::a_refused_message_is_named_by_its_offset_and_passed_when_mended: Kafka;
+        source_refusals::a_damaged_message_stops_the_source_and_is_not_passed_over: Kafka;
         source_refusals::a_copy_of_a_state_is_refused_while_the_other_host_is_there: Kafka;
         source_refusals::without_any_broker_a_new_source_says_so: Kafka;
         sink_kafka::each_message_is_told_once_wherever_the_host_is_killed: Kafka;

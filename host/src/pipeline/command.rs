@@ -1,8 +1,8 @@
 //! Commands: from people to the coordinator, which carries them out one at a time at a barrier.
 //!
-//! It hands out no more blocks to the open cycle, lets it close and commit, and when nothing is in flight makes one commit
-//! that carries the changed registry with its rows. What runs changes with it. The answer comes when that commit is
-//! durable.
+//! It hands out no more blocks to the open cycle, lets it close and commit (for a switch it takes it back), and when nothing
+//! is in flight makes one commit that carries the changed registry with its rows. What runs changes with it. The answer
+//! comes when that commit is durable.
 
 use super::coordinator::Pipeline;
 use super::cycle::{Cycle, Phase};
@@ -12,8 +12,9 @@ use super::message::{Address, Envelope, Message};
 use super::program::Code;
 use super::shard::ShardOutput;
 use super::sweep::{Work, work_key};
+use super::worker::DecodeTask;
 use crate::registry::Refusal;
-use crate::registry::command::{Asker, Command, Done, Effect, Facts};
+use crate::registry::command::{Asker, Command, Done, Effect, Facts, HOST};
 use crate::state::Table;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -90,11 +91,24 @@ pub(super) struct Commands {
     waiting: VecDeque<Submitted>,
     /// In the commit that is in flight.
     carried: Option<(Submitted, Done)>,
+    /// The stream has stood back for a switch, and has committed nothing since.
+    stood_back: bool,
 }
 
 impl Commands {
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+
+    /// A switch is next.
+    fn is_switch_next(&self) -> bool {
+        let next = self.waiting.front().map(|submitted| &submitted.command);
+        matches!(next, Some(Command::Activate { .. } | Command::Rollback { .. }))
+    }
+
+    /// The stream has committed something: it may stand back once more.
+    pub(super) fn stream_went_on(&mut self) {
+        self.stood_back = false;
     }
 
     /// Nothing waits and nothing is in flight.
@@ -128,6 +142,27 @@ impl Commands {
 }
 
 impl Pipeline {
+    /// Lets a switch pass before what was decoded of the open cycle, which nothing depends on yet: its blocks are decoded
+    /// once more behind the switch. Once for each commit of the stream, so that no number of switches stops it.
+    pub(super) fn stand_back(&mut self, out: &mut Vec<Envelope>) {
+        let cycle = &self.cycle;
+        let is_plain = |task: &DecodeTask| task.cut.is_none() && task.skip.is_empty();
+        let may = cycle.phase == Phase::Collect
+            && cycle.decoding() == 0
+            && !cycle.tasks.is_empty()
+            && cycle.tasks.iter().all(is_plain)
+            && cycle.refusals.is_empty()
+            && cycle.lane_fault.is_none();
+        if !may || self.commands.stood_back || !self.commands.is_switch_next() || self.stopping.is_some() {
+            return;
+        }
+        self.commands.stood_back = true;
+        self.drop_lane_blocks();
+        let cycle = std::mem::replace(&mut self.cycle, Cycle::new(self.settings.workers));
+        cycle.tasks.into_iter().rev().for_each(|task| self.held.push_front(task.block));
+        self.discard(out);
+    }
+
     /// Carries out the next commands, if this is a barrier: at most one that changes something.
     pub(super) fn obey(&mut self, now: i64, out: &mut Vec<Envelope>) -> Result<(), Failure> {
         if self.stopping.is_some() {
@@ -137,7 +172,7 @@ impl Pipeline {
         if self.commands.is_empty()
             && let Some(command) = self.book.expired(now)
         {
-            let (by, why) = ("retag".into(), "nothing needs it any more".into());
+            let (by, why) = (HOST.into(), "nothing needs it any more".into());
             let asker = Asker { by, why, ..Asker::default() };
             self.commands.push(Submitted { command, code: None, asker, reply: None });
         }

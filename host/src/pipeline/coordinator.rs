@@ -266,6 +266,7 @@ impl Pipeline {
                 self.stopping.get_or_insert(Ok(()));
                 self.abandon = self.cycle.phase == Phase::Collect && self.cycle.bytes > STOP_BYTES_MAX;
             }
+            Message::Failed(failure) if matches!(*failure, Failure::Source(_)) => self.cannot_read(*failure),
             Message::Failed(failure) => return Err(*failure),
             _ => {}
         }
@@ -304,6 +305,7 @@ impl Pipeline {
         }
         self.settle_faults(out);
         self.give_up_condemned();
+        self.stand_back(out);
         self.obey(now, out)?;
         if self.commands.is_empty() && self.condemned.is_empty() {
             self.hand_out(out);
@@ -506,6 +508,9 @@ impl Pipeline {
             }
         }
         let mut cycle = std::mem::replace(&mut self.cycle, Cycle::new(self.settings.workers));
+        if !cycle.tasks.is_empty() {
+            self.commands.stream_went_on();
+        }
         let outputs = std::mem::take(&mut self.outputs);
         self.advance_lane(&cycle);
         let mut commit = self.assemble(&mut cycle, outputs);

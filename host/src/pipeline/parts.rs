@@ -77,7 +77,10 @@ impl Writer {
     }
 
     fn commit(&mut self, commit: Commit) -> Result<Arc<View>, StoreError> {
-        while self.writer.must_fold() && self.writer.fold_step()?.is_some() {}
+        // A commit without blocks, as a switch is, adds nothing that is to be folded, and waits for no fold.
+        if !commit.shards.is_empty() {
+            while self.writer.must_fold() && self.writer.fold_step()?.is_some() {}
+        }
         failpoint::hit(Step::BlockWrite);
         self.writer.commit(commit)
     }

@@ -2,6 +2,7 @@
 
 use super::coordinator::Pipeline;
 use super::cycle::{Phase, whole};
+use super::failure::Failure;
 use super::message::{Address, Envelope, Message};
 use crate::source::{Block, Partition, Position, Unit};
 
@@ -79,6 +80,15 @@ impl Pipeline {
         if block.advances() {
             self.held.push_back(block);
         }
+    }
+
+    /// A source can give no more: what it has given is committed and told, then the run ends.
+    pub(super) fn cannot_read(&mut self, failure: Failure) {
+        self.partitions.iter_mut().for_each(|partition| partition.reading = false);
+        if self.book.sweep.is_some() {
+            self.held.clear(); // nothing of it is begun before the sweep is done
+        }
+        self.stopping.get_or_insert(Err(failure));
     }
 
     /// Hands waiting blocks out while the cycle has room.

@@ -88,10 +88,8 @@ fn open(
             let group = topics.group.clone().unwrap_or_else(|| format!("retag-{}-{name}", dir.id()));
             // A copy of the directory is another folder, here or elsewhere.
             let folder_number = std::fs::metadata(dir.path()).map_or(0, |meta| meta.ino());
-            let lease = kafka::Lease {
-                owner: format!("{}/{folder_number}", dir.id()),
-                take_over: options.take_over.iter().any(|source| source == name),
-            };
+            let take_over = options.take_over.iter().any(|source| source == name);
+            let lease = kafka::Lease::new(format!("{}/{folder_number}", dir.id()), take_over);
             let opening = kafka::Opening {
                 source_name: name,
                 config: topics,

@@ -95,6 +95,13 @@ impl Kafka {
         format!("127.0.0.1:{}", self.port.number)
     }
 
+    /// The log of a partition, as it lies on the disk from its first message on.
+    #[must_use]
+    pub fn log(&self, topic: &str, partition: i32) -> Option<PathBuf> {
+        let of_partition = format!("data/{topic}-{partition}/00000000000000000000.log");
+        Some(self.process.folder()?.join(of_partition))
+    }
+
     /// Makes a topic with topic settings such as `("cleanup.policy", "compact")`, and waits until clients can use it.
     ///
     /// # Errors

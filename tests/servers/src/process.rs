@@ -101,6 +101,11 @@ impl Process {
         Ok(Self { name, folder: Some(folder), log, log_begin: 0, command, running: None })
     }
 
+    /// What it keeps lies here; none once it was forgotten.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        self.folder.as_ref().map(TempDir::path)
+    }
+
     /// What this run has written so far.
     #[must_use]
     pub fn log(&self) -> String {

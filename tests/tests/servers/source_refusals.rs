@@ -157,6 +157,33 @@ pub(crate) fn a_refused_message_is_named_by_its_offset_and_passed_when_mended() 
     assert_eq!(status(&aside).unwrap()["totals"]["skipped"]["refused"], 1);
 }
 
+/// A checksum does not fit: the client would go on behind the message.
+pub(crate) fn a_damaged_message_stops_the_source_and_is_not_passed_over() {
+    let mut kafka = Kafka::start().unwrap();
+    let bootstrap = kafka.bootstrap();
+    kafka.create_topic("shop", 1, &[]).unwrap();
+    for n in 1..=3 {
+        produce(&bootstrap, "shop", "none", &[message("k", &user(n, 40 + n))]);
+    }
+    kafka.stop().unwrap();
+    let log = kafka.log("shop", 0).unwrap();
+    let mut bytes = std::fs::read(&log).unwrap();
+    let second = b"\"user_id\":42";
+    let at = bytes.windows(second.len()).position(|window| window == second).unwrap();
+    bytes[at + second.len() - 1] = b'9';
+    std::fs::write(&log, bytes).unwrap();
+    kafka.restart().unwrap();
+    let folder = folder(&kafka, &["shop"], "librdkafka = { \"check.crcs\" = true }");
+    for _ in 0..2 {
+        refused(&folder, &["kafka-error", "shop/0 at offset 1", "everything before it is committed"]);
+    }
+    for (user, is_counted) in [(41, true), (42, false), (43, false)] {
+        let got = folder.retag(&["get", &format!("user/{user}"), "-o", "json"]).assert_ok().out;
+        let got: serde_json::Value = serde_json::from_str(&got).unwrap();
+        assert_eq!(got["labels"]["never_paid"] == true, is_counted, "{got}");
+    }
+}
+
 pub(crate) fn without_any_broker_a_new_source_says_so() {
     let mut kafka = Kafka::start().unwrap();
     kafka.create_topic("shop", 1, &[]).unwrap();
@@ -181,7 +208,15 @@ pub(crate) fn a_copy_of_a_state_is_refused_while_the_other_host_is_there() {
     assert!(copied.unwrap().success());
     refused(&copy, &["group-in-use", "source orders", "group labels", "--take-over orders"]);
     ours.run().assert_ok();
-    copy.run_with(&["--take-over", "orders"]).assert_ok();
+    // One that takes over is told to nobody; the other one finds out, and stops.
+    let mut host = follow(&ours);
+    read_up_to(&mut host, &ours, &[1]);
+    let mut other = copy.start(&["run", "--take-over", "orders"], &[]);
+    let ended = host.wait();
+    ended.assert_error(1, &["group-in-use", "another host"]);
+    other.until("what it reads", || status(&copy).map(drop));
+    other.signal("TERM");
+    other.wait().assert_ok();
 }
 
 pub(crate) fn what_a_rule_missed_may_be_gone_from_its_topic() {

@@ -20,8 +20,8 @@ use std::time::Duration;
 
 /// How long an empty queue is waited at while its log is known to go on.
 const WAIT: Duration = Duration::from_millis(20);
-/// Most messages that are taken at once.
-const TAKEN_MAX: usize = 1024;
+/// Most messages that are taken at once: few enough that they are in the cache still when they are given back.
+const TAKEN_MAX: usize = 64;
 /// Bytes that a message is taken to have before one is seen.
 const BYTES_FIRST: usize = 512;
 /// How long a step back or forth in a partition may take; it asks no broker.

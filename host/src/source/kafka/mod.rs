@@ -69,7 +69,10 @@ pub struct Kafka {
     safe: BTreeMap<usize, Position>,
     committed: BTreeMap<usize, Position>,
     committed_at: Option<Instant>,
+    group: String,
     lease: Lease,
+    /// When it was last looked whether another host has taken over.
+    checked_at: Instant,
 }
 
 /// How a source's topics are read.
@@ -135,7 +138,9 @@ impl Kafka {
             safe: BTreeMap::new(),
             committed: BTreeMap::new(),
             committed_at: None,
+            group,
             lease,
+            checked_at: now,
         })
     }
 
@@ -143,6 +148,7 @@ impl Kafka {
     fn look(&mut self) -> Result<(), KafkaError> {
         self.stream.hear()?;
         self.again.as_ref().map_or(Ok(()), |(feed, _)| feed.hear())?;
+        self.check_lease()?;
         self.commit();
         if self.again.as_ref().is_some_and(|(_, asked)| asked.elapsed() > AGAIN_IDLE) {
             self.again = None;
@@ -181,6 +187,15 @@ impl Kafka {
         self.ids.iter().find_map(other).map_or(Ok(()), Err)
     }
 
+    /// Whether another host has taken over; asked before this one says again that it reads.
+    fn check_lease(&mut self) -> Result<(), KafkaError> {
+        if self.observed.waits_for().is_some() || self.checked_at.elapsed() < lease::RENEW_EVERY {
+            return Ok(());
+        }
+        self.checked_at = clock::moment();
+        self.lease.check_again((&self.source_name, &self.group), self.stream.client(), &self.names)
+    }
+
     /// Commits the offsets that are safe by now, for lag tools, and who reads. Nothing depends on it: what fails is said again.
     fn commit(&mut self) {
         let since = self.committed_at.map_or(Duration::MAX, |at| at.elapsed());
@@ -217,6 +232,10 @@ impl Kafka {
         let filled = feed.fill(wanted, (&mut bytes, &mut index))?;
         if !again {
             self.note(wanted.partition, index.end(), filled);
+            if filled.heard {
+                // Where the first block begins is where the state ends.
+                self.safe.entry(wanted.partition).or_insert(wanted.start);
+            }
         }
         let is_usual = bytes.capacity() <= POOLED_BYTES_MAX;
         let bytes = if is_usual { self.pool.share(bytes) } else { Arc::new(bytes) };
