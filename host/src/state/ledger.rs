@@ -282,7 +282,7 @@ impl LogTable {
 /// the one before) × 2 + 1 and its row, or place × 2 alone for a commit row. Numbers are LEB128 varints.
 #[must_use]
 pub fn encode_ids(ids: &mut [Id]) -> Vec<u8> {
-    ids.sort_unstable();
+    ids.sort(); // long runs in order, one for each block: merged, not sorted anew
     let mut out = Vec::with_capacity(ids.len() * 2 + 16);
     out.push(VERSION);
     let mut last_log = 0;
