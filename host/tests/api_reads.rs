@@ -4,8 +4,8 @@
 mod api_fixture;
 
 use api_fixture::{
-    ERROR_USER, OVERFLOW_USER, PENDING_USER, SHOPS, TIME_US, USERS, User, WAKE_US, WAKING_USER, bad_image,
-    fill, user,
+    ERROR_USER, NEWEST_S, OVERFLOW_USER, PENDING_USER, SHOPS, TIME_US, USERS, User, WAKE_US, WAKING_USER,
+    bad_image, fill, user,
 };
 use retag_host::api::aggregates::{Export, Format};
 use retag_host::api::labels::{LabelStatus, labels_of};
@@ -94,9 +94,10 @@ fn a_key_reads_as_what_went_in() {
         assert_eq!(payer["first_paid"], expect.first_paid.map_or(Value::Null, |us| timestamp(us).into()));
         assert_eq!(payer["born"], expect.born.map_or(Value::Null, |days| date(days).into()));
         assert_eq!((answer.commit, answer.time), (2, rfc3339(TIME_US)));
+        assert_eq!(answer.watermark, Some(rfc3339(NEWEST_S * 1_000_000)));
     }
     let plain = labels_of(&reader, "user", "5", false).unwrap();
-    assert_eq!((plain.metadata, plain.aggregates), (None, None));
+    assert_eq!((plain.metadata, plain.aggregates, plain.watermark), (None, None, None));
 }
 
 #[test]

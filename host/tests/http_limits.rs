@@ -8,6 +8,7 @@ use axum::routing::post;
 use http_fixture::{Answer, Served, read_all, serve, serve_with, until};
 use retag_host::api::{self, Limit, Role, Upload};
 use retag_host::clock::moment;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{Read, Write};
 use std::time::Duration;
 
@@ -43,6 +44,39 @@ fn connections_in_all() {
     drop(one);
     served.until_connected(1);
     answers(&served);
+}
+
+/// The limit of the default, with many times as many.
+#[test]
+fn ten_thousand_connections() {
+    let open = usize::try_from(open_files(12_000)).unwrap() - 2_000;
+    assert!(open > 1_024, "the system lets a process open too few files for this test: `ulimit -Hn`");
+    let served = serve("connections_per_address_max = 100000");
+    let first: Vec<_> = (0..1_024).map(|_| served.connect()).collect();
+    served.until_connected(1_024);
+    let rest: Vec<_> = (first.len()..open.min(10_000)).map(|_| served.connect()).collect();
+    served.until_limited(Limit::Connections, rest.len() as u64);
+    for mut stream in rest.into_iter().step_by(97) {
+        assert_eq!(Answer::read(&mut stream).status, 503);
+    }
+    let mut stream = first.into_iter().next_back().unwrap();
+    let head = format!(
+        "{STATUS} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer {}\r\n\r\n",
+        served.token(Role::Admin)
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    assert_eq!(Answer::read(&mut stream).status, 200, "what was open before is served");
+    served.until_connected(0);
+    answers(&served);
+}
+
+/// Lets the process open so many files, or as many as it may.
+fn open_files(wanted: u64) -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let may = limit.maximum.map_or(wanted, |most| wanted.min(most));
+    let current = limit.current.map_or(may, |now| now.max(may));
+    setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: limit.maximum }).unwrap();
+    current
 }
 
 #[test]
@@ -122,29 +156,37 @@ fn time_of_a_body() {
 #[test]
 fn a_body_of_a_gigabyte() {
     let served = serve("");
-    // Said beforehand: refused before a byte is read.
-    let headers =
-        format!("authorization: Bearer {}\r\ncontent-length: 1073741824\r\n", served.token(Role::Viewer));
-    let answer = served.ask_with(&headers, BATCH, b"");
-    assert_eq!((answer.status, answer.code().as_str()), (413, "too-large"));
-    // Not said: refused when the limit is reached; the client hears it although it still sends.
-    let mut stream = served.connect();
-    let token = served.token(Role::Viewer);
-    let head = format!(
-        "{BATCH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ntransfer-encoding: chunked\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes()).unwrap();
-    let chunk = [b"10000\r\n".as_slice(), &[b' '; 0x10000], b"\r\n"].concat();
-    let mut sent = 0_u64;
-    while sent < 1 << 30 && stream.write_all(&chunk).is_ok() {
-        sent += 0x10000;
+    const FILE: &str = "POST /v1/rules/payer/revisions";
+    for (route, role, limit, takes) in [
+        (BATCH, Role::Viewer, Limit::BodyBytes, "application/json"),
+        (FILE, Role::Deployer, Limit::UploadBytes, "application/wasm"),
+    ] {
+        let token = served.token(role);
+        // Said beforehand: refused before a byte is read.
+        let headers = format!(
+            "authorization: Bearer {token}\r\ncontent-type: {takes}\r\ncontent-length: 1073741824\r\n"
+        );
+        let answer = served.ask_with(&headers, route, b"");
+        assert_eq!((answer.status, answer.code().as_str()), (413, "too-large"), "{route}");
+        // Not said: refused when the limit is reached; the client hears it although it still sends.
+        let mut stream = served.connect();
+        let head = format!(
+            "{route} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: {takes}\r\n\
+             transfer-encoding: chunked\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let chunk = [b"10000\r\n".as_slice(), &[b' '; 0x10000], b"\r\n"].concat();
+        let mut sent = 0_u64;
+        while sent < 1 << 30 && stream.write_all(&chunk).is_ok() {
+            sent += 0x10000;
+        }
+        assert!(sent < 1 << 29, "{sent} bytes were taken by {route}");
+        let mut bytes = Vec::new();
+        read_all(&mut stream, &mut bytes);
+        assert_eq!(Answer::parse(&bytes).status, 413, "{route}");
+        served.until_limited(limit, 2);
+        answers(&served);
     }
-    assert!(sent < 1 << 29, "{sent} bytes were taken");
-    let mut bytes = Vec::new();
-    read_all(&mut stream, &mut bytes);
-    assert_eq!(Answer::parse(&bytes).status, 413);
-    served.until_limited(Limit::BodyBytes, 2);
-    answers(&served);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::error::ApiError;
 use super::quarantine::{parse, text};
 use super::reader::Reader;
 use super::release_routes::{BUSY, STOPPING, Work, apart};
-use super::request::JsonBody;
+use super::request::{JsonBody, limit};
 use super::role::{Access, Role};
 use super::route::Route;
 use super::routes::{Answer, Asked, Named, Shared, answer};
@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 /// Most letters in one answer, and most ids in one request.
 const LIMIT_MAX: usize = 1_000;
 /// Letters in an answer where the question does not say.
-const LIMIT_DEFAULT: usize = 100;
+const LIMIT_DEFAULT: u32 = 100;
 /// What `replay` and `drop` may be refused with.
 const REFUSALS: &[(u16, &str)] = &[
     SINK,
@@ -90,6 +90,7 @@ pub(super) fn routes() -> Vec<Route> {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ListQuery {
+    #[schemars(range(min = 1, max = LIMIT_MAX))]
     limit: Option<u32>,
     cursor: Option<String>,
 }
@@ -104,7 +105,7 @@ fn page(reader: &Reader, name: &str, query: &ListQuery) -> Result<DeadLetters, A
     let bad = |text: &str| ApiError::BadCursor { cursor: text.chars().take(80).collect() };
     let cursor = query.cursor.as_deref();
     let after = cursor.map(|text| parse(text).ok_or_else(|| bad(text))).transpose()?;
-    let limit = query.limit.map_or(LIMIT_DEFAULT, |limit| limit as usize).clamp(1, LIMIT_MAX);
+    let limit = limit(query.limit, LIMIT_DEFAULT, LIMIT_MAX)?;
     let mut found = behind(&reader.view, name, after, limit + 1)?;
     let more = found.len() > limit;
     found.truncate(limit);

@@ -307,7 +307,8 @@ impl ApiError {
         match self {
             Self::UnknownEntity { .. } => "use an entity of a running rule; `retag status` lists the rules",
             Self::BadKey { .. } => "write the key as the rule's key column has it, e.g. user/42",
-            Self::UnknownLabel { .. } | Self::UnknownValue { .. } | Self::UnknownRule { .. } => {
+            Self::UnknownValue { .. } => "`retag rule show RULE` lists the values of its labels",
+            Self::UnknownLabel { .. } | Self::UnknownRule { .. } => {
                 "`retag status` lists rules and labels; `retag rule push FILE` and `prepare` bring a new one in"
             }
             Self::BadCursor { .. } => "ask again without a cursor: labels may have got a new revision",
@@ -329,7 +330,9 @@ impl ApiError {
             Self::Gone { .. } => {
                 "read the members again and follow behind their commit; state.transitions_bytes_max sets what is kept"
             }
-            Self::TooLarge(_) => "send less at once; http.body_bytes_max and upload_bytes_max set the limits",
+            Self::TooLarge(_) => {
+                "send less at once; http.upload_bytes_max is the limit of a rule file, http.body_bytes_max of other bodies"
+            }
             Self::UnknownEntry { .. } => "`retag quarantine ls` lists the ids",
             Self::Busy { .. } => "ask again when one of them has ended",
             Self::Rebuilding { .. } => "ask again when it is done; `retag status` says how long that takes",
@@ -384,6 +387,7 @@ pub(super) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     const LISTED_MAX: usize = 20;
     let mut all: Vec<&str> = names.collect();
     all.sort_unstable();
+    all.dedup();
     let more = all.len().saturating_sub(LISTED_MAX);
     all.truncate(LISTED_MAX);
     match (all.is_empty(), more) {

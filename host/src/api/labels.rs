@@ -45,6 +45,9 @@ pub struct KeyLabels {
     pub time: String,
     /// Carried labels: `true` for a flag, else the value's name.
     pub labels: BTreeMap<String, Value>,
+    /// Commit time, as the database says, of the newest change that the answer counts, RFC 3339; with `metadata`, once there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<String>,
     /// Of every label of the entity, where asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<BTreeMap<String, Metadata>>,
@@ -79,6 +82,7 @@ pub fn labels_of(reader: &Reader, entity: &str, key: &str, metadata: bool) -> Re
         commit: reader.commit(),
         time: reader.time(),
         labels: BTreeMap::new(),
+        watermark: None,
         metadata: metadata.then(BTreeMap::new),
         aggregates: None,
     };
@@ -103,6 +107,8 @@ pub fn labels_of(reader: &Reader, entity: &str, key: &str, metadata: bool) -> Re
         }
     }
     if metadata {
+        let newest = reader.totals()?.newest;
+        answer.watermark = newest.map(|seconds| clock::rfc3339(seconds.saturating_mul(1_000_000)));
         let mut aggregates = BTreeMap::new();
         let registry = &reader.registry;
         let is_live = |n: &&Namespace| registry.namespace(&n.rule).is_some_and(|live| live.space == n.space);

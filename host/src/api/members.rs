@@ -238,7 +238,6 @@ impl Marks<'_> {
     /// Members with their marks, and the cursor to go on from.
     fn page(&self, page: &Page) -> Result<(Vec<Marked>, Option<String>), ApiError> {
         let from = page.cursor.as_deref().map(|text| self.parse(text)).transpose()?;
-        let limit = page.limit.clamp(1, LIMIT_MAX);
         let mut members = Vec::new();
         let mut last = None;
         for (mark, shard, bitmap) in self.bitmaps(from) {
@@ -247,7 +246,7 @@ impl Marks<'_> {
                 if from.is_some_and(|from| place <= from) {
                     continue;
                 }
-                if members.len() == limit {
+                if members.len() == page.limit {
                     return Ok((members, last.map(|place| self.text(place))));
                 }
                 members.push((mark, self.key(shard, ordinal)?));

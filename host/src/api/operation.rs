@@ -37,6 +37,8 @@ pub struct OperationAnswer {
     pub keys: u64,
     /// Done of the stage, in percent: bytes of the history, or keys.
     pub percent: u8,
+    /// Seconds that the rest of the stage takes at the rate so far; null before anything of it is done, and at the end.
+    pub seconds_left: Option<u64>,
     /// How far the history of new aggregates is read; null where none is needed.
     pub history: Option<HistoryAnswer>,
     /// Why it could not go on.
@@ -83,12 +85,13 @@ impl OperationAnswer {
     #[must_use]
     pub fn words(&self) -> String {
         let Self { percent, keys, .. } = self;
+        let left = self.seconds_left.map(|seconds| format!(", about {seconds} s left")).unwrap_or_default();
         match (self.stage, self.history) {
             (Stage::History, Some(history)) => format!("{percent} % of the history, {history}"),
             (_, Some(HistoryAnswer { rows, .. })) => {
-                format!("{rows} rows of history, {percent} % of the keys, {keys} done")
+                format!("{rows} rows of history, {percent} % of the keys, {keys} done{left}")
             }
-            (_, None) => format!("{percent} % of the keys, {keys} done"),
+            (_, None) => format!("{percent} % of the keys, {keys} done{left}"),
         }
     }
 }
@@ -143,13 +146,21 @@ pub(super) fn one(reader: &Reader, operation: &Operation) -> Result<OperationAns
         (Some(_), true) => Stage::History,
         _ => Stage::Keys,
     };
-    let done = match (history.filter(|_| stage == Stage::History), &work) {
-        _ if operation.state == OperationState::Done => 100,
-        (Some(history), _) => (history.bytes * 100).checked_div(history.bytes_total).unwrap_or(100),
+    let (done, seconds_left) = match (history.filter(|_| stage == Stage::History), &work) {
+        _ if operation.state == OperationState::Done => (100, None),
+        (Some(history), _) => {
+            ((history.bytes * 100).checked_div(history.bytes_total).unwrap_or(100), history.seconds_left)
+        }
         (None, work) => {
             let keys: u64 = (0..SHARDS).map(|shard| u64::from(reader.view.next_ordinal(shard))).sum();
             let done = work.as_ref().map_or(0, |work| work.keys);
-            (done * 100).checked_div(keys).unwrap_or(0).min(99)
+            let took_us = reader.view.engine_time().saturating_sub(operation.began_us);
+            let took_us = took_us.max(0).cast_unsigned().saturating_sub(read.map_or(0, |read| read.time_us));
+            let left_us = u128::from(took_us) * u128::from(keys.saturating_sub(done));
+            let left =
+                left_us.checked_div(u128::from(done)).and_then(|us| u64::try_from(us / 1_000_000).ok());
+            let is_running = operation.state == OperationState::Running;
+            ((done * 100).checked_div(keys).unwrap_or(0).min(99), left.filter(|_| is_running))
         }
     };
     Ok(OperationAnswer {
@@ -164,6 +175,7 @@ pub(super) fn one(reader: &Reader, operation: &Operation) -> Result<OperationAns
         ended: operation.ended_us.map(clock::rfc3339),
         keys: work.as_ref().map_or(operation.keys, |w| w.keys),
         percent: u8::try_from(done).unwrap_or(100),
+        seconds_left,
         history,
         failure: operation.failure.clone(),
     })

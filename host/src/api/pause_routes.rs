@@ -4,6 +4,7 @@ use super::error::ApiError;
 use super::history::holds;
 use super::reader::Reader;
 use super::release_routes::{BUSY, STOPPING, Work, accepted, apart, submitted};
+use super::request::JsonBody;
 use super::role::{Access, Role};
 use super::route::Route;
 use super::routes::{Answer, Named};
@@ -12,6 +13,8 @@ use crate::registry::Refusal;
 use crate::registry::command::{Command, Done};
 use crate::source::{Partition, SourceError};
 use axum::extract::Path;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 const OPERATOR: Access = Access::Role(Role::Operator);
 const DEPLOYER: Access = Access::Role(Role::Deployer);
@@ -24,6 +27,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route::post("/v1/rules/{rule}/pause", OPERATOR, pause)
             .named("pauseRule", "Stops feeding a rule at one commit; its labels stay and read STALE.")
             .writes()
+            .takes::<PauseBody>()
             .json::<Done>(200)
             .refuses(&[RULE, (409, "operation-under-way"), BUSY, STOPPING]),
         Route::post("/v1/rules/{rule}/resume", OPERATOR, resume)
@@ -46,13 +50,25 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-async fn pause(wish: Result<Write, ApiError>, path: Named<String>) -> Answer {
-    let (wish, Path(rule)) = (wish?, path?);
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct PauseBody {
+    /// Gives up what is being prepared; without it a pause is refused meanwhile.
+    #[serde(default)]
+    force: bool,
+}
+
+async fn pause(
+    wish: Result<Write, ApiError>,
+    path: Named<String>,
+    body: Result<JsonBody<PauseBody>, ApiError>,
+) -> Answer {
+    let (wish, Path(rule), JsonBody(body, sent)) = (wish?, path?, body?);
     let work = move |work: Work| {
         let (by, why) = (work.asker.by.clone(), work.asker.why.clone());
-        work.submit(Command::Pause { rule, by, why, forced: false }, None)
+        work.submit(Command::Pause { rule, by, why, forced: body.force }, None)
     };
-    wish.once(&[], |api, asker| async move { accepted(&apart(&api, asker, work).await?) }).await
+    wish.once(&sent, |api, asker| async move { accepted(&apart(&api, asker, work).await?) }).await
 }
 
 async fn resume(wish: Result<Write, ApiError>, path: Named<String>) -> Answer {

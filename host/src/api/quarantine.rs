@@ -77,12 +77,11 @@ pub fn list(reader: &Reader, question: &Question) -> Result<BadImages, ApiError>
     let bad = |text: &str| ApiError::BadCursor { cursor: text.chars().take(80).collect() };
     let cursor = question.cursor.as_deref();
     let from = cursor.map(|text| parse(text).ok_or_else(|| bad(text))).transpose()?;
-    let limit = question.limit.clamp(1, LIMIT_MAX);
     let (mut entries, mut last, mut looked_at) = (Vec::new(), None, 0);
     let mut next = None;
     let mut damaged = false;
     walk(reader, question.order, from, &mut |key, row| {
-        if entries.len() == limit || looked_at == LOOKED_AT_MAX {
+        if entries.len() == question.limit || looked_at == LOOKED_AT_MAX {
             next = last.map(text);
             return false;
         }

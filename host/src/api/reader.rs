@@ -109,6 +109,11 @@ impl Reader {
         Ok(self.fact(TOTALS, "the row of totals")?.unwrap_or_default())
     }
 
+    /// Row images and messages that the sums of a namespace lack for good.
+    pub(super) fn lacks(&self, namespace: u32) -> Result<u64, ApiError> {
+        Ok(self.totals()?.refused.get(&namespace).copied().unwrap_or(0))
+    }
+
     /// The refusal of something that this state does not know, or not yet.
     fn not_yet(&self, what: What<'_>) -> Option<ApiError> {
         self.about.rebuild.as_ref()?.refusal(what)

@@ -10,6 +10,7 @@ use super::value::Columns;
 use crate::clock;
 use crate::registry::command::Command;
 use crate::registry::diff::Diff;
+use crate::registry::moves::Moves;
 use crate::registry::plan::{Plan, SourceHistory};
 use crate::registry::preview::{Compared, compare};
 use crate::registry::revision::{AUDIT_PREFIX, AuditEntry, HeldKeys, LabelPreview, Preview, Release, Report};
@@ -54,6 +55,8 @@ pub struct RevisionAnswer {
     pub run_state: RunState,
     /// How good its sums are.
     pub data_state: DataState,
+    /// Row images and messages that its sums lack for good.
+    pub lacks: u64,
     /// Version for people, of the file.
     pub version: String,
     /// sha256 of the file.
@@ -100,6 +103,8 @@ pub struct PreviewAnswer {
     pub rule: String,
     /// Revision.
     pub revision: u32,
+    /// Row images and messages that the revision's sums lack for good.
+    pub lacks: u64,
     /// The counts.
     #[serde(flatten)]
     pub preview: Preview,
@@ -236,12 +241,9 @@ fn of_revision(reader: &Reader, revision: &Revision, lagging: bool) -> Result<Re
     };
     let behind = reader.positions.catching_up || namespace.is_some_and(|n| n.filling);
     let pause = registry.pauses.get(rule).filter(|_| namespace.is_some());
-    let refused = match namespace {
-        Some(namespace) => reader.totals()?.refused.contains_key(&namespace.space),
-        None => false,
-    };
+    let lacks = namespace.map_or(Ok(0), |namespace| reader.lacks(namespace.space))?;
     let (run_state, data_state) = match namespace {
-        Some(_) => states(reader, pause, Standing { behind, lagging, refused }),
+        Some(_) => states(reader, pause, Standing { behind, lagging, refused: lacks > 0 }),
         None => (RunState::Stopped, DataState::None),
     };
     let retained = generation.and_then(|g| g.retained);
@@ -252,6 +254,7 @@ fn of_revision(reader: &Reader, revision: &Revision, lagging: bool) -> Result<Re
         release: registry.release(rule, number),
         run_state,
         data_state,
+        lacks,
         version: revision.manifest.version.clone(),
         file: revision.file.clone(),
         bytes: revision.bytes,
@@ -340,7 +343,9 @@ pub(super) fn preview(
         return Err(not("is being prepared: wait until it is ready".to_owned()).into());
     }
     let mut places: BTreeMap<(String, Option<String>), [Vec<Place>; 2]> = BTreeMap::new();
+    let mut moves = Moves::default();
     let preview = compare(&reader.view, live, new, &mut |c: &Compared<'_>| {
+        moves.add(c);
         let of = places.entry((c.label.to_owned(), c.value.map(str::to_owned))).or_default();
         for (places, ordinals) in of.iter_mut().zip([c.entered, c.left]) {
             let room = SAMPLES_MAX.saturating_sub(places.len());
@@ -358,9 +363,10 @@ pub(super) fn preview(
             samples.push(Samples { label, value, entered: read(entered)?, left: read(left)? });
         }
     }
-    let command =
-        Command::Keep { rule: rule.to_owned(), revision: number, preview: Box::new(preview.clone()) };
-    Ok((PreviewAnswer { rule: rule.to_owned(), revision: number, preview, samples }, command))
+    let (kept, moves) = (Box::new(preview.clone()), Box::new(moves));
+    let command = Command::Keep { rule: rule.to_owned(), revision: number, preview: kept, moves };
+    let lacks = reader.lacks(new.namespace)?;
+    Ok((PreviewAnswer { rule: rule.to_owned(), revision: number, lacks, preview, samples }, command))
 }
 
 fn sample(

@@ -7,7 +7,7 @@ use super::error::ApiError;
 use super::operation::{self, OperationAnswer, Operations};
 use super::reader::Reader;
 use super::release::{self, AuditPage, PreviewAnswer, RevisionAnswer, Revisions};
-use super::request::JsonBody;
+use super::request::{JsonBody, limit};
 use super::role::{Access, Role};
 use super::route::Route;
 use super::routes::{Answer, Api, Asked, Named, Shared, answer, answer_as, json};
@@ -432,10 +432,7 @@ struct AuditQuery {
 async fn audit(State(api): Shared, query: Asked<AuditQuery>) -> Answer {
     let Query(query) = query?;
     answer(&api, move |reader| {
-        let limit = query.limit.unwrap_or(LINES_DEFAULT) as usize;
-        if !(1..=release::AUDIT_MAX).contains(&limit) {
-            return Err(ApiError::BadRequest(format!("limit: 1 to {}", release::AUDIT_MAX)));
-        }
+        let limit = limit(query.limit, LINES_DEFAULT, release::AUDIT_MAX)?;
         let lines = release::audit(reader, query.rule.as_deref(), (query.after, limit))?;
         let next = (lines.len() >= limit).then(|| lines.last().map(|l| l.entry.commit)).flatten();
         Ok(AuditPage { commit: reader.commit(), time: reader.time(), lines, next })

@@ -64,13 +64,30 @@ impl FromRequest<Arc<Api>> for Upload {
 
 impl From<PathRejection> for ApiError {
     fn from(rejection: PathRejection) -> Self {
-        Self::BadRequest(rejection.body_text())
+        Self::BadRequest(format!("the path is not understood: {}", what(&rejection.body_text())))
     }
 }
 
 impl From<QueryRejection> for ApiError {
     fn from(rejection: QueryRejection) -> Self {
-        Self::BadRequest(rejection.body_text())
+        Self::BadRequest(format!("the query is not understood: {}", what(&rejection.body_text())))
+    }
+}
+
+/// What is wrong, without the words of who found it.
+fn what(text: &str) -> &str {
+    text.strip_prefix("Failed to deserialize query string: ")
+        .unwrap_or(text)
+        .trim_start_matches("Invalid URL: ")
+}
+
+/// How much of a list is asked for: 1 to `max`.
+pub(super) fn limit(asked: Option<u32>, default: u32, max: usize) -> Result<usize, ApiError> {
+    let limit = asked.unwrap_or(default) as usize;
+    if (1..=max).contains(&limit) {
+        Ok(limit)
+    } else {
+        Err(ApiError::BadRequest(format!("limit: 1 to {max}")))
     }
 }
 

@@ -17,7 +17,7 @@ use super::members::{self, Page};
 use super::metrics::{Limit, Metrics};
 use super::quarantine::{Order, Question};
 use super::reader::{Facts, Reader};
-use super::request::JsonBody;
+use super::request::{JsonBody, limit};
 use super::role::{Access, Role};
 use super::route::Route;
 use super::{
@@ -386,13 +386,14 @@ async fn batch(
 #[serde(deny_unknown_fields)]
 struct MembersQuery {
     value: Option<String>,
+    #[schemars(range(min = 1, max = members::LIMIT_MAX))]
     limit: Option<u32>,
     cursor: Option<String>,
 }
 
 async fn label_members(State(api): Shared, path: Named<String>, query: Asked<MembersQuery>) -> Answer {
     let (Path(label), Query(query)) = (path?, query?);
-    let limit = query.limit.unwrap_or(LIMIT_DEFAULT) as usize;
+    let limit = limit(query.limit, LIMIT_DEFAULT, members::LIMIT_MAX)?;
     let page = Page { value: query.value, limit, cursor: query.cursor };
     answer(&api, move |reader| members::list(reader, &label, &page)).await
 }
@@ -430,6 +431,7 @@ async fn label_sample(State(api): Shared, path: Named<String>, query: Asked<Samp
 #[serde(deny_unknown_fields)]
 struct HeldQuery {
     status: HeldStatus,
+    #[schemars(range(min = 1, max = members::LIMIT_MAX))]
     limit: Option<u32>,
     cursor: Option<String>,
 }
@@ -457,8 +459,8 @@ impl HeldStatus {
 
 async fn held_keys(State(api): Shared, path: Named<String>, query: Asked<HeldQuery>) -> Answer {
     let (Path(rule), Query(query)) = (path?, query?);
-    let page =
-        Page { value: None, limit: query.limit.unwrap_or(LIMIT_DEFAULT) as usize, cursor: query.cursor };
+    let limit = limit(query.limit, LIMIT_DEFAULT, members::LIMIT_MAX)?;
+    let page = Page { value: None, limit, cursor: query.cursor };
     answer(&api, move |reader| members::held(reader, &rule, query.status.name(), &page)).await
 }
 
@@ -528,6 +530,7 @@ struct QuarantineQuery {
     rule: Option<String>,
     #[serde(default)]
     order: Order,
+    #[schemars(range(min = 1, max = quarantine::LIMIT_MAX))]
     limit: Option<u32>,
     cursor: Option<String>,
     #[serde(default)]
@@ -536,8 +539,9 @@ struct QuarantineQuery {
 
 async fn quarantine_list(State(api): Shared, query: Asked<QuarantineQuery>) -> Answer {
     let Query(query) = query?;
-    let QuarantineQuery { rule, order, limit, cursor, values } = query;
-    let question = Question { rule, order, limit: limit.unwrap_or(LIMIT_DEFAULT) as usize, cursor, values };
+    let QuarantineQuery { rule, order, limit: asked, cursor, values } = query;
+    let limit = limit(asked, LIMIT_DEFAULT, quarantine::LIMIT_MAX)?;
+    let question = Question { rule, order, limit, cursor, values };
     answer(&api, move |reader| quarantine::list(reader, &question)).await
 }
 

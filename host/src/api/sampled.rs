@@ -90,9 +90,10 @@ pub fn preview(
     let samples = work.samples.into_iter();
     let samples = samples.map(|(label, [entered, left])| Samples { label, value: None, entered, left });
     let samples = samples.collect();
-    let command =
-        Command::Keep { rule: rule.to_owned(), revision: number, preview: Box::new(preview.clone()) };
-    Ok((PreviewAnswer { rule: rule.to_owned(), revision: number, preview, samples }, command))
+    let (kept, moves) = (Box::new(preview.clone()), Box::default());
+    let command = Command::Keep { rule: rule.to_owned(), revision: number, preview: kept, moves };
+    let lacks = reader.lacks(live.namespace)?;
+    Ok((PreviewAnswer { rule: rule.to_owned(), revision: number, lacks, preview, samples }, command))
 }
 
 /// Places of keys, taken by a hash of the place: about `keys` of all.

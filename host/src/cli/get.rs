@@ -37,7 +37,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 
 fn table(answer: &KeyLabels, out: &mut Out) -> anyhow::Result<()> {
     let key = clean(&format!("{}/{}", answer.entity, answer.key));
-    out.line(&format!("{key}  commit {} of {}\n", answer.commit, answer.time))?;
+    let newest = answer.watermark.iter().map(|at| format!(", newest change of {at}")).collect::<String>();
+    out.line(&format!("{key}  commit {} of {}{newest}\n", answer.commit, answer.time))?;
     let mut labels = Table::new(["LABEL", "VALUE", "STATUS", "RULE", "VALID UNTIL"]);
     for (label, about) in answer.metadata.iter().flatten() {
         let value = answer.labels.get(label).map_or_else(|| "-".to_owned(), cell);

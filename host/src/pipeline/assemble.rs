@@ -288,6 +288,7 @@ impl Book {
     fn count(&mut self, counters: &Counters, tables: &[String]) {
         let totals = &mut self.totals;
         totals.changes += counters.changes;
+        totals.newest = totals.newest.max(counters.newest);
         totals.resent += counters.resent;
         totals.aside += counters.messages_aside;
         for (reason, n) in &counters.skipped {

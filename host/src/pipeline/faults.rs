@@ -6,21 +6,21 @@ use super::coordinator::Pipeline;
 use super::cycle::{Cycle, LaneFault};
 use super::message::{Address, Envelope, Message};
 use super::program::LiveRule;
-use crate::registry::command::{Asker, Command};
+use crate::registry::command::{Asker, Command, HOST};
 use std::collections::BTreeMap;
 
 impl Pipeline {
     /// Gives a namespace up at the next barrier, before any other command.
     pub(super) fn give_up(&mut self, space: u32, why: String) {
         let Some(namespace) = self.book.registry.namespace_of(space) else { return };
-        let asker = Asker { by: "retag".into(), why: why.clone(), ..Asker::default() };
+        let asker = Asker { by: HOST.into(), why: why.clone(), ..Asker::default() };
         let command = Command::GiveUp { rule: namespace.rule.clone(), space, why };
         self.commands.push_first(Submitted { command, code: None, asker, reply: None });
     }
 
     /// Pauses a rule at the next barrier, before any other command.
     pub(super) fn pause_rule(&mut self, rule: String, why: String) {
-        let by = "retag".to_owned();
+        let by = HOST.to_owned();
         let asker = Asker { by: by.clone(), why: why.clone(), ..Asker::default() };
         let command = Command::Pause { rule, by, why, forced: true };
         self.commands.push_first(Submitted { command, code: None, asker, reply: None });

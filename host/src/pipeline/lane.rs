@@ -283,6 +283,10 @@ impl Pipeline {
         for (log, ts) in cycle.published.iter().flat_map(|p| &p.lane.latest_ts) {
             run.lane.ledger.entered(*log, *ts);
         }
+        // What lies before a fence was read by the stream and counted then, what lies in a gap was passed over.
+        if run.gap_of.is_some() {
+            self.book.totals.aside += counters.messages_aside;
+        }
         let tables = run.lane.program.tables();
         let work = self.book.works.iter_mut().find(|w| w.operation == run.operation);
         if let Some(backfill) = work.and_then(|w| w.backfill.as_mut()) {

@@ -59,7 +59,8 @@ pub fn build(inputs: Inputs, rule: &str) -> Result<Option<(Pipeline, Parts, Shar
     let program = program(&sources, &progress, attached);
     let program = Arc::new(Program { set_entries_max: settings.set_entries_max, ..program });
     let ledger = Arc::new(load_ledger(&view, Scope::Rebuild)?);
-    let book = Book::open(&view, Scope::Rebuild, progress, &[])?;
+    let mut book = Book::open(&view, Scope::Rebuild, progress, &[])?;
+    book.registry.pauses.remove(rule); // what is filled anew does not stand still
     let shared = SharedView::new(view.clone());
     let mut parts = core_parts(sources, (&program, &ledger, None), settings.workers)?;
     parts.push((Address::Committer, Box::new(Writer::new(writer, shared.clone()))));

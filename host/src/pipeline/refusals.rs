@@ -96,7 +96,11 @@ impl Pipeline {
     /// Why the lane cannot go on, with its place.
     pub(super) fn fault_in_words(&self, fault: LaneFault) -> String {
         match fault {
-            LaneFault::Refused(partition, refusal) => self.in_words(partition, &refusal),
+            // What stands in an old log cannot be mended where it was written.
+            LaneFault::Refused(partition, refusal) => format!(
+                "{}; with `on_refusal = \"quarantine\"` of the source it is put aside, and the rule lacks it",
+                self.in_words(partition, &refusal)
+            ),
             LaneFault::Other(why) => why,
         }
     }

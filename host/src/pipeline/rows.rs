@@ -94,6 +94,8 @@ pub struct Positions {
 pub struct Totals {
     /// Changes applied.
     pub changes: u64,
+    /// Commit time of the newest of them as the database says, in seconds since 1970.
+    pub newest: Option<i64>,
     /// Changes that came again and were not applied.
     pub resent: u64,
     /// Images given to rules.

@@ -193,6 +193,7 @@ impl Track {
                 }
             }
             counters.changes += 1;
+            counters.newest = counters.newest.max(Some(change.ts));
             if let Some(n) = change.table.and_then(|table| tables.get_mut(table as usize)) {
                 *n += 1;
             }

@@ -105,6 +105,8 @@ pub struct Duplicate {
 pub struct Counters {
     /// Changes entered (of unread tables too).
     pub changes: u64,
+    /// Commit time of the newest of those, in seconds since 1970.
+    pub newest: Option<i64>,
     /// Changes that the ledger knew.
     pub resent: u64,
     /// Images given to rules.
@@ -131,6 +133,7 @@ impl Counters {
     /// Adds another worker's counters.
     pub fn add(&mut self, other: &Self) {
         self.changes += other.changes;
+        self.newest = self.newest.max(other.newest);
         self.resent += other.resent;
         self.images += other.images;
         self.null_keys += other.null_keys;

@@ -1,6 +1,6 @@
 //! What commands are called in the audit, and what each is about.
 
-use super::command::Command;
+use super::command::{Command, HOST};
 
 impl Command {
     /// Its name in the audit.
@@ -61,6 +61,7 @@ impl Command {
             Self::Sink { of, .. } => return of.clone(),
             Self::Activate { bound, announce, .. } => (bound.as_ref(), announces(announce)),
             Self::Rollback { announce, .. } => (None, announces(announce)),
+            Self::Pause { by, forced: true, .. } if by != HOST => (None, Some("--force".to_owned())),
             _ => (None, None),
         };
         let bound = bound.map(|b| format!("--preview {} --max-change {}%", b.preview, b.max_change_percent));

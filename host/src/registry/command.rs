@@ -4,7 +4,8 @@
 //! Pure: the caller says the time, the commit and the view, and stores what comes out. So a running host and a stopped
 //! directory obey alike.
 
-use super::preview::{self, moved_percent};
+use super::moves::Moves;
+use super::preview;
 use super::refusal::Refusal;
 use super::revision::{
     AuditEntry, Operation, OperationKind, OperationState, Preview, Revision, SWITCHES_MAX, Switch, audit_key,
@@ -19,6 +20,8 @@ use std::sync::Arc;
 
 /// Revisions of one rule.
 pub const REVISIONS_MAX: usize = 1000;
+/// Who asks for what the host does by itself.
+pub const HOST: &str = "retag";
 /// Previews that a revision keeps.
 const PREVIEWS_MAX: usize = 5;
 
@@ -53,6 +56,8 @@ pub enum Command {
         revision: u32,
         /// The preview.
         preview: Box<Preview>,
+        /// Who would get or lose what; none where it is estimated.
+        moves: Box<Moves>,
     },
     /// Make a prepared revision live.
     Activate {
@@ -307,9 +312,9 @@ impl Registry {
             Command::Adopt { rule, revision, compared } => {
                 self.adopt(rule, *revision, *compared, (facts, &mut effect))?;
             }
-            Command::Keep { rule, revision, preview } => {
+            Command::Keep { rule, revision, preview, moves } => {
                 effect.done.revision = *revision;
-                self.keep_preview(rule, *revision, preview)?;
+                self.keep_preview((rule, *revision), (preview, moves), &mut effect)?;
             }
             Command::Activate { rule, revision, bound, announce } => {
                 let new = self.activatable(rule, *revision)?;
@@ -407,15 +412,22 @@ impl Registry {
         Ok(())
     }
 
-    fn keep_preview(&mut self, rule: &str, number: u32, preview: &Preview) -> Result<(), Refusal> {
+    fn keep_preview(
+        &mut self,
+        (rule, number): (&str, u32),
+        (preview, moves): (&Preview, &Moves),
+        effect: &mut Effect,
+    ) -> Result<(), Refusal> {
         self.known(rule, number)?;
         let of = |r: &&mut Revision| r.rule == rule && r.number == number;
         if let Some(revision) = self.revisions.iter_mut().find(of) {
             revision.previews.retain(|p| p.id != preview.id);
             revision.previews.push(preview.clone());
             let more = revision.previews.len().saturating_sub(PREVIEWS_MAX);
-            revision.previews.drain(..more);
+            let dropped = revision.previews.drain(..more).flat_map(|p| Moves::keys(rule, &p.id));
+            effect.rows.extend(dropped.map(|key| (key, None)));
         }
+        effect.rows.extend(moves.rows(rule, &preview.id).map(|(key, row)| (key, Some(row))));
         Ok(())
     }
 
@@ -446,7 +458,9 @@ impl Registry {
                 preview: bound.preview.clone(),
             });
         };
-        let moved = moved_percent(found, &preview::compare(view, &live, new, &mut |_| ()));
+        let mut now = Moves::default();
+        let _ = preview::compare(view, &live, new, &mut |c| now.add(c)); // its counts are not asked
+        let moved = now.distance(view, &new.rule, &found.id)?.percent();
         if moved <= bound.max_change_percent {
             return Ok(());
         }

@@ -13,10 +13,12 @@ mod removals;
 
 use crate::registry::LabelNames;
 use crate::registry::plan::PlanKind;
+use crate::registry::preview::Compared;
 use crate::registry::revision::Release;
 use crate::registry::{KeyType, Namespace};
 use crate::rule::Manifest;
-use crate::state::{MemStore, StateWriter};
+use crate::state::{Batch, MemStore, StateWriter, Store, Table};
+use roaring::RoaringBitmap;
 use serde_json::json;
 
 const HOUR: i64 = 3_600_000_000;
@@ -55,6 +57,7 @@ fn revision(label_id: &str, namespace_id: &str, labels: &[&str]) -> Box<Revision
 /// A registry with payer@1 live, and the view of an empty state.
 struct World {
     registry: Registry,
+    store: Arc<MemStore>,
     view: Arc<View>,
     now: i64,
     commit: u64,
@@ -95,13 +98,34 @@ impl World {
             retained: None,
         });
         registry.live.insert("payer".into(), live);
-        let (_, view) = StateWriter::open(Arc::new(MemStore::new())).unwrap();
+        let store = Arc::new(MemStore::new());
+        let (_, view) = StateWriter::open(store.clone()).unwrap();
         let (positions, reached) = (vec![7, 0], BTreeMap::new());
-        Self { registry, view, now: 0, commit: 1, positions, incomplete: Vec::new(), reached }
+        Self { registry, store, view, now: 0, commit: 1, positions, incomplete: Vec::new(), reached }
     }
 
     fn ask(&mut self, command: Command) -> Result<Effect, Refusal> {
         self.ask_seen(command, None)
+    }
+
+    /// Asks, and stores the rows that come of it.
+    fn ask_and_store(&mut self, command: Command) {
+        let rows = self.ask(command).unwrap().rows;
+        let rows = rows.into_iter().map(|(key, row)| (Table::Meta, key, row)).collect();
+        self.store.commit(Batch { rows }, true).unwrap();
+        self.view = StateWriter::open(self.store.clone()).unwrap().1;
+    }
+
+    /// Keys of stored rows.
+    fn rows(&self, prefix: &[u8]) -> Vec<Vec<u8>> {
+        let mut keys = Vec::new();
+        let mut visit = |key: &[u8], _: &[u8]| {
+            keys.push(key.to_vec());
+            key.starts_with(prefix)
+        };
+        self.view.rows(Table::Meta, prefix, None, &mut visit).unwrap();
+        keys.retain(|key| key.starts_with(prefix));
+        keys
     }
 
     /// Asks with tags that were seen.
@@ -497,17 +521,23 @@ fn a_bound_needs_its_preview() {
     assert_eq!(world.code(bound("2-0")), "unknown-preview");
     let (old, new) =
         (world.registry.live("payer").unwrap(), world.registry.generation_of("payer", 2).unwrap());
-    let mut preview = preview::compare(&world.view, old, new, &mut |_| ());
-    let keep = |preview: &Preview| Command::Keep {
-        rule: "payer".into(),
-        revision: 2,
-        preview: Box::new(preview.clone()),
+    let preview = preview::compare(&world.view, old, new, &mut |_| ());
+    let keep = |id: &str, moves: Moves| {
+        let preview = Box::new(Preview { id: id.into(), ..preview.clone() });
+        Command::Keep { rule: "payer".into(), revision: 2, preview, moves: Box::new(moves) }
     };
-    preview.labels[0].entered = 5;
-    world.ask(keep(&preview)).unwrap();
-    assert_eq!(world.code(bound("2-0")), "preview-moved");
-    preview.labels[0].entered = 0;
-    world.ask(keep(&preview)).unwrap();
+    let (somebody, nobody) = (RoaringBitmap::from([7]), RoaringBitmap::new());
+    let mut moves = Moves::default();
+    moves.add(&Compared { label: "a", value: None, shard: 3, base: 0, entered: &somebody, left: &nobody });
+    world.ask_and_store(keep("2-1", moves));
+    assert_eq!(world.code(bound("2-1")), "preview-moved", "whom it said would get the label does not");
+    world.ask_and_store(keep("2-0", Moves::default()));
+    for n in 2..6 {
+        assert_eq!(world.rows(b"moves/").len(), 1);
+        world.ask_and_store(keep(&format!("2-{n}"), Moves::default()));
+    }
+    assert_eq!(world.rows(b"moves/").len(), 0, "gone with their preview");
+    assert_eq!(world.code(bound("2-1")), "unknown-preview");
     world.ask(bound("2-0")).unwrap();
     assert_eq!(world.releases(), [Release::Retained, Release::Live]);
 }

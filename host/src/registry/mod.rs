@@ -12,6 +12,7 @@ pub mod key;
 pub mod pause;
 pub mod plan;
 mod manage;
+pub mod moves;
 mod prepare;
 pub mod preview;
 mod refusal;

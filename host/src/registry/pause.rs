@@ -81,8 +81,8 @@ impl Registry {
         Err(Refusal::Paused { rule: rule.to_owned(), operation: pause.operation })
     }
 
-    /// Pauses a rule; `who` and why. What the host itself pauses waits for nothing: revisions that are being prepared are
-    /// given up.
+    /// Pauses a rule; `who` and why. A forced pause, as every one by the host itself is, waits for nothing: revisions that
+    /// are being prepared are given up.
     pub(super) fn pause(
         &mut self,
         rule: &str,
@@ -96,12 +96,13 @@ impl Registry {
             effect.done.changed = false;
             return Ok(());
         }
-        let preparing = self.running().find(|o| o.rule == rule && o.kind == OperationKind::Prepare);
-        if let Some(operation) = preparing.cloned() {
+        let preparing = self.running().filter(|o| o.rule == rule && o.kind == OperationKind::Prepare);
+        for operation in preparing.cloned().collect::<Vec<_>>() {
             if !forced {
                 return Err(busy(&operation));
             }
-            self.fail_prepare(operation.new, why, facts, effect);
+            let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+            self.fail_prepare(operation.new, &format!("the rule was paused{why}"), facts, effect);
         }
         let mut gaps = Vec::new();
         if let Some(before) = self.pauses.remove(rule) {

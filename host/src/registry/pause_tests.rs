@@ -75,6 +75,11 @@ fn releases_of_a_paused_rule_stay_as_they_are() {
     };
     prepared(&mut world).unwrap();
     assert_eq!(world.code(pause(false)), "operation-under-way");
+    let mut given_up = World::new();
+    prepared(&mut given_up).unwrap();
+    given_up.ask(pause(true)).unwrap();
+    assert!(given_up.registry.is_stopped("payer"));
+    assert_eq!(given_up.releases(), [Release::Paused, Release::Failed]);
     world.finish();
     world.ask(pause(false)).unwrap();
     world.ask(push("l3", "n", &["a"])).unwrap();
@@ -105,7 +110,7 @@ fn what_the_host_pauses_waits_for_nothing() {
     assert_eq!(effect.dropped, [sweeping, filling]);
     assert_eq!(world.releases(), [Release::Paused, Release::Failed]);
     assert!(world.registry.is_stopped("payer") && world.registry.running().next().is_none());
-    assert_eq!(world.registry.operations[0].failure, "ddl: shop.orders");
+    assert_eq!(world.registry.operations[0].failure, "the rule was paused: ddl: shop.orders");
 }
 
 #[test]

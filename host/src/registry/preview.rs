@@ -125,60 +125,9 @@ fn chunk<'a>(
     chunks.fold(Cow::Borrowed(first), |all, more| Cow::Owned(&*all | more))
 }
 
-/// How far `now` is from what `then` said, in percent of the keys that `then` said would enter or leave a label.
-#[must_use]
-#[allow(clippy::cast_precision_loss)] // a percentage
-pub fn moved_percent(then: &Preview, now: &Preview) -> f64 {
-    let all = |p: &Preview| -> BTreeMap<(String, Option<String>), (u64, u64)> {
-        p.labels.iter().map(|l| ((l.label.clone(), l.value.clone()), (l.entered, l.left))).collect()
-    };
-    let (then, now) = (all(then), all(now));
-    let keys: BTreeSet<_> = then.keys().chain(now.keys()).collect();
-    let of = |from: &BTreeMap<_, (u64, u64)>, key| from.get(key).copied().unwrap_or_default();
-    let mut moved = 0;
-    for key in keys {
-        let ((e1, l1), (e2, l2)) = (of(&then, key), of(&now, key));
-        moved += e1.abs_diff(e2) + l1.abs_diff(l2);
-    }
-    let whole: u64 = then.values().map(|(entered, left)| entered + left).sum();
-    match (moved, whole) {
-        (0, _) => 0.0,
-        (_, 0) => f64::INFINITY,
-        (moved, whole) => 100.0 * moved as f64 / whole as f64,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn preview(counts: &[(&str, u64, u64)]) -> Preview {
-        let labels = counts.iter().map(|(label, entered, left)| LabelPreview {
-            label: (*label).to_owned(),
-            value: None,
-            entered: *entered,
-            left: *left,
-            kept: 7,
-        });
-        Preview {
-            id: "2-9".into(),
-            commit: 9,
-            against: 1,
-            changed_keys: 0,
-            labels: labels.collect(),
-            held: HeldKeys::default(),
-            sampled: None,
-        }
-    }
-
-    #[test]
-    fn moving_is_measured_against_what_was_said() {
-        let then = preview(&[("a", 90, 10), ("b", 0, 100)]);
-        assert_eq!(moved_percent(&then, &then), 0.0);
-        assert_eq!(moved_percent(&then, &preview(&[("a", 91, 10), ("b", 0, 99)])), 1.0);
-        assert_eq!(moved_percent(&then, &preview(&[("a", 90, 10)])), 50.0);
-        assert_eq!(moved_percent(&preview(&[]), &then), f64::INFINITY);
-    }
 
     /// Ordinals of more than one chunk, a flag and a label with values, against sets.
     #[test]

@@ -232,7 +232,8 @@ impl Refusal {
             Self::UnknownRevision { .. } => "`retag rule ls RULE` lists its revisions",
             Self::Changed(_) => "read its revisions again (`retag rule ls RULE`), then decide again",
             Self::UnderWay { .. } => {
-                "wait until it has ended (`retag rule show RULE`), or cancel what it prepares"
+                "wait until it has ended (`retag rule show RULE`); what is being prepared can be cancelled, and \
+                 `retag rule pause RULE --force` gives it up"
             }
             Self::NotReady { .. } => "`retag rule show RULE` says how far it is",
             Self::NoHistory { .. } => {
@@ -246,14 +247,16 @@ impl Refusal {
             }
             Self::LabelTaken { .. } => "rename the label in one of them",
             Self::Paused { .. } => {
-                "`retag rule resume RULE` lets it go on; wait until it has caught up. `retag rule rollback RULE` goes back to the \
-                 revision before while it stands still"
+                "`retag rule resume RULE` lets it go on; wait until it has caught up. While it stands still `retag rule rollback RULE` goes \
+                 back to the revision before; where none is kept, name a mended file in [rules.RULE] and start once with \
+                 --rebuild RULE, which reads all history anew"
             }
             Self::PositionGone { .. } => {
                 "bring back what the source held and resume again; or start once with --rebuild RULE, which reads all history"
             }
             Self::NothingBefore(_) => {
-                "activate another revision by its number (`retag rule ls RULE`), or take the rule out: `retag rule rm RULE`"
+                "activate another revision by its number (`retag rule ls RULE`), or take the rule out: `retag rule rm RULE`. Where it \
+                 stands still, name a mended file in [rules.RULE] and start once with --rebuild RULE, which reads all history anew"
             }
             Self::NotCancellable { .. } => "`retag rule rollback RULE` goes back from a live one",
             Self::InUse { .. } => {

@@ -6,6 +6,7 @@
 //! configuration that names it still does not bring it back.
 
 use super::command::{Command, Effect, Facts, busy};
+use super::moves::Moves;
 use super::refusal::Refusal;
 use super::revision::{OperationKind, OperationState, file_key};
 use super::{Generation, GenerationState, Registry};
@@ -79,7 +80,10 @@ impl Registry {
 
     /// Forgets a revision that nothing is read by.
     pub(super) fn forget(&mut self, rule: &str, number: u32, effect: &mut Effect) -> Result<(), Refusal> {
-        let file = self.known(rule, number)?.file.clone();
+        let known = self.known(rule, number)?;
+        let file = known.file.clone();
+        let moves = known.previews.iter().flat_map(|p| Moves::keys(rule, &p.id));
+        effect.rows.extend(moves.map(|key| (key, None)));
         effect.done.revision = number;
         let leaving = |g: &Generation| g.state == GenerationState::Retiring && self.leaving.contains(rule);
         let mut of = self.generations.iter().filter(|g| g.rule == rule && g.revision == number);

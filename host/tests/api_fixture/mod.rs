@@ -34,6 +34,8 @@ pub(crate) const OVERFLOW_USER: u64 = 79;
 /// Labels of this user change by time.
 pub(crate) const WAKING_USER: u64 = 42;
 pub(crate) const WAKE_US: i64 = 1_709_251_199_000_000;
+/// Commit time of the newest change, in seconds.
+pub(crate) const NEWEST_S: i64 = 1_699_999_998;
 /// Engine time of the last commit.
 pub(crate) const TIME_US: i64 = 1_700_000_000_000_000;
 /// Text keys of shops: a separator, a quote with a comma, nothing at all, and a percent sign.
@@ -261,6 +263,7 @@ fn facts(position: u64) -> Vec<retag_host::state::Row> {
     };
     let totals = Totals {
         changes: 9000,
+        newest: Some(NEWEST_S),
         resent: 12,
         images: 12_000,
         bad_images: 3,

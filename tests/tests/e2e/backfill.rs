@@ -160,6 +160,26 @@ fn new_aggregates_are_prepared_beside_the_stream_through_kill_9() {
     }
 }
 
+/// A pause waits for no preparation that somebody else began, if it is told so.
+#[test]
+fn a_forced_pause_gives_up_what_is_being_prepared() {
+    let folder = small_shop();
+    folder.run().assert_ok();
+    push_baskets(&folder);
+    rule(&folder, &["prepare", "payer@2"]);
+    refused(&folder, &["pause", "payer"], &["operation-under-way", "pause RULE --force"]);
+    rule(&folder, &["pause", "payer", "--force", "--reason", "wrong codes"]);
+    let shown = rule(&folder, &["ls", "payer"]);
+    assert!(shown.contains("payer@1   paused") && shown.contains("payer@2   failed"), "{shown}");
+    let history = json(&folder, &["history", "payer"]);
+    let last = history["lines"].as_array().and_then(|lines| lines.last()).expect("a line");
+    assert_eq!((last["command"].as_str(), last["with"].as_str()), (Some("pause"), Some("--force")));
+    folder.append("o.p0.json", user(9, 9));
+    rule(&folder, &["resume", "payer"]);
+    folder.run().assert_ok();
+    assert_eq!(told(&folder).last().unwrap(), "9 never_paid");
+}
+
 /// The way back is as fresh as if it had never left; what nobody goes back to any more goes after its grace.
 #[test]
 fn both_sides_are_fed_until_the_grace_is_over() {

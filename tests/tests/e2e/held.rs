@@ -47,6 +47,7 @@ fn a_switch_of_revisions_leaves_the_labels_of_a_pending_key() {
     let tier = &held["metadata"]["tier"];
     assert_eq!((&tier["status"], &tier["revision"]), (&"PENDING".into(), &2.into()));
     assert_eq!(held["labels"], serde_json::json!({"tier": "silver"}));
+    assert_eq!(held["watermark"], "2026-03-01T00:00:10.000000Z", "the last message's");
     complete(&folder);
     let resolved = [&FIRST[..], &["10 never_paid", "1 big_spender"]].concat();
     host.until("the rest", || (told(&folder) == resolved).then_some(()));

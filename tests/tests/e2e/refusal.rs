@@ -68,6 +68,58 @@ fn a_refused_message_pauses_the_rules_that_read_its_table_and_no_others() {
     host.wait().assert_ok();
 }
 
+/// The host passes it over on the way, and on the way back to it counts it as one that the stream puts aside.
+#[test]
+fn a_message_that_a_resume_puts_aside_is_counted() {
+    let folder = both();
+    folder.append("o.p0.json", update_without_old(11, (1, 1), "3000.00") + &packet(13));
+    folder.run().assert_error(1, &["rule-paused", "payer", "update-without-old"]);
+    let said = folder.retag(&["rule", "resume", "payer"]);
+    said.assert_ok();
+    folder.run().assert_error(1, &["on_refusal = \"quarantine\"", "the rule lacks it"]);
+    folder.configure("on_refusal = \"pause\"", "on_refusal = \"quarantine\"");
+    rule(&folder, &["resume", "payer"]);
+    folder.run().assert_ok();
+    let listed = folder.retag(&["quarantine", "ls"]).assert_ok().out;
+    assert!(listed.contains("1 messages put aside since the state was made"), "{listed}");
+    let status = folder.retag(&["status"]).assert_ok().out;
+    assert!(status.contains("1 messages were put aside"), "{status}");
+    let shown = rule(&folder, &["show", "payer@1", "-o", "json"]);
+    assert!(shown.contains("\"lacks\":1") || shown.contains("\"lacks\": 1"), "{shown}");
+}
+
+/// No revision is kept to go back to: a mended file reads everything anew, beside the labels that there are.
+#[test]
+fn a_rule_that_stands_still_with_nothing_before_it_is_rebuilt_from_a_mended_file() {
+    let folder = both();
+    let mut host = folder.start(&["run"], &[]);
+    caught_up(&mut host, &folder);
+    let bad: String = (0..150).map(|n| order(1_000 + n, (100 + n, 1), "\"x\"")).collect();
+    folder.append("o.p0.json", bad + &packet(2_000));
+    only_takes(&mut host, &folder);
+    let way = ["nothing-before", "start once with --rebuild RULE"];
+    folder.retag(&["rule", "rollback", "payer"]).assert_error(1, &way);
+    host.signal("INT");
+    host.wait().assert_ok();
+    let payer = std::fs::read(folder.path("payer.wasm")).unwrap();
+    // Without what it cannot read: a mended one.
+    let mended = changed(&payer, |manifest| {
+        let tables = manifest["tables"].as_array_mut().expect("tables").iter_mut();
+        let orders = tables.filter(|table| table["table"] == "shop.orders");
+        orders.for_each(|table| table["table"] = "shop.gifts".into());
+    });
+    folder.write("mended.wasm", mended);
+    folder.configure("payer.wasm", "mended.wasm");
+    folder.append("o.p1.json", user(3_000, 77));
+    folder.run_with(&["--rebuild", "payer"]).assert_ok();
+    assert!(rule(&folder, &["ls", "payer"]).contains("live"), "it stands still");
+    let told = told(&folder);
+    for told_of in ["1 -tier", "1 never_paid", "77 never_paid"] {
+        assert!(told.contains(&told_of.to_owned()), "{told_of}: {told:?}");
+    }
+    folder.run().assert_ok();
+}
+
 #[test]
 fn a_job_that_ends_with_the_files_fails_when_a_rule_stood_still() {
     let folder = both();

@@ -94,6 +94,25 @@ fn parameters_are_changed_previewed_activated_and_taken_back_while_it_runs() {
 }
 
 #[test]
+fn a_preview_has_moved_when_other_keys_would_change_be_they_as_many() {
+    let folder = shop();
+    let mut host = running(&folder);
+    rule(&folder, &["params", "set", "payer", "big_spender_min=3000.00"]);
+    let then = json(&folder, &["preview", "payer@2"]);
+    folder.append("o.p0.json", order(4, (2, 2), "3000.00") + &state(5, (1, 1), "3000.00", 4));
+    host.until("both orders", || (told(&folder).len() == 6).then_some(()));
+    let now = json(&folder, &["preview", "payer@2"]);
+    assert_eq!(then["labels"], now["labels"], "the counts are the same");
+    assert_ne!(then["samples"][0]["entered"][0]["key"], now["samples"][0]["entered"][0]["key"]);
+    let id = then["id"].as_str().expect("an id");
+    let bounded = ["activate", "payer@2", "--preview", id, "--max-change", "199%"];
+    refused(&folder, &bounded, &["preview-moved", "200.00 %"]);
+    rule(&folder, &["activate", "payer@2", "--preview", id, "--max-change", "200%"]);
+    host.signal("INT");
+    host.wait().assert_ok();
+}
+
+#[test]
 fn a_pushed_file_runs_from_the_state_when_the_configured_one_is_gone() {
     let folder = shop();
     let mut host = running(&folder);

@@ -243,7 +243,7 @@ fn preview_table(answer: &PreviewAnswer, out: &mut Out) -> anyhow::Result<()> {
         }
     }
     table.print(out)?;
-    if let Some(words) = preview.held.words() {
+    for words in preview.held.words().into_iter().chain(lacking(answer.lacks, &answer.rule)) {
         out.line(&format!("\n{words}"))?;
     }
     let mut samples = Table::new(["KEY", "LABEL", "BEFORE", "AFTER"]);
@@ -272,7 +272,17 @@ fn preview_table(answer: &PreviewAnswer, out: &mut Out) -> anyhow::Result<()> {
         None => format!("activate {name} --preview {} --max-change 1%", preview.id),
         Some(_) => format!("prepare {name}"), // what is estimated binds nothing
     };
+    if preview.against == answer.revision {
+        return Ok(()); // it is live
+    }
     out.line(&format!("\nnext: retag rule {next}"))
+}
+
+/// What people should know of sums that lack something.
+pub(super) fn lacking(lacks: u64, rule: &str) -> Option<String> {
+    (lacks > 0).then(|| {
+        format!("its sums lack {lacks} row images or messages, so labels are approximate: `retag quarantine ls --rule {rule}`")
+    })
 }
 
 /// Lists revisions.

@@ -6,12 +6,16 @@ use crate::cli::place::Changing;
 use crate::registry::command::Done;
 use crate::registry::revision::OperationState;
 use anyhow::bail;
+use serde_json::json;
 
 /// Arguments of `pause`.
 #[derive(Debug, clap::Args)]
 pub struct PauseArgs {
     /// Rule.
     rule: String,
+    /// Give up what is being prepared; without it the pause is refused meanwhile.
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     changing: Changing,
 }
@@ -34,7 +38,8 @@ pub struct ResumeArgs {
 /// It is refused.
 pub fn pause(args: &PauseArgs) -> anyhow::Result<()> {
     let session = Session::open(&args.changing)?;
-    let done: Done = session.post(&format!("/v1/rules/{}/pause", segment(&args.rule)), Vec::new())?;
+    let body = json!({ "force": args.force }).to_string().into_bytes();
+    let done: Done = session.post(&format!("/v1/rules/{}/pause", segment(&args.rule)), body)?;
     let rule = &done.rule;
     let line = if done.changed {
         format!(

@@ -1,15 +1,15 @@
 //! `retag rule push|prepare|activate|rollback|cancel|params set`: what changes a rule's releases. On a running host the
 //! stream goes on meanwhile; on a stopped directory the next start does the work.
 
-use super::look::revision_line;
+use super::look::{lacking, revision_line};
 use crate::api::operation::{OperationAnswer, Operations};
-use crate::api::release::{Pushed, RevisionAnswer};
+use crate::api::release::{Pushed, RevisionAnswer, Revisions};
 use crate::cli::ask::{Asker, segment};
 use crate::cli::interrupt::Noted;
 use crate::cli::place::{Changing, Common};
 use crate::cli::print::{Form, Out};
 use crate::registry::command::Done;
-use crate::registry::revision::OperationState;
+use crate::registry::revision::{OperationState, Release};
 use crate::rule::RuleFile;
 use anyhow::{Context, bail};
 use serde::Serialize;
@@ -87,10 +87,10 @@ pub struct PrepareArgs {
 pub struct ActivateArgs {
     /// Which revision: `payer@2`.
     revision: RevisionArg,
-    /// Only if it changes as many keys as this preview said, label by label.
+    /// Only if it changes the keys that this preview said, label by label.
     #[arg(long, requires = "max_change", value_name = "ID")]
     preview: Option<String>,
-    /// How far these counts may have moved: `1%` of the keys that the preview said would enter or leave.
+    /// How many may be others: `1%` of the keys that the preview said would enter or leave.
     #[arg(long, requires = "preview", value_name = "PERCENT", value_parser = percent)]
     max_change: Option<f64>,
     /// Tell each key also to sinks with `deliver = "changes"`, which otherwise hear one summary: think of who gets mail.
@@ -149,7 +149,7 @@ pub struct ParamsArgs {
 
 fn percent(text: &str) -> Result<f64, String> {
     let number = text.trim_end_matches('%').parse::<f64>().ok();
-    number.filter(|n| *n >= 0.0).ok_or_else(|| "a percentage is written as in 1%".to_owned())
+    number.filter(|n| n.is_finite() && *n >= 0.0).ok_or_else(|| "a percentage is written as in 1%".to_owned())
 }
 
 /// Numbers and truth values as such where they stand alone, everything else, decimals too, as text.
@@ -317,14 +317,20 @@ pub fn prepare(args: &PrepareArgs) -> anyhow::Result<()> {
 
 fn prepared(session: &Session, done: &Done, name: &str, wait: bool) -> anyhow::Result<()> {
     let next = format!("`retag rule preview {name}`, `retag rule activate {name}`");
+    let known = || -> anyhow::Result<Vec<String>> {
+        let path = RevisionArg { rule: done.rule.clone(), revision: done.revision }.path("");
+        let revision: RevisionAnswer = session.asker.read(&path)?;
+        Ok(revision.held.words().into_iter().chain(lacking(revision.lacks, &done.rule)).collect())
+    };
     match done.operation {
-        None => session.print(done, &[format!("{name} is ready; {next}")]),
+        None => {
+            let ready = format!("{name} is ready; {next}");
+            session.print(done, &[vec![ready], known()?].concat())
+        }
         Some(id) if wait && session.asker.is_running() => {
             let operation = session.wait_until_ready(id, name)?;
-            let path = RevisionArg { rule: done.rule.clone(), revision: done.revision }.path("");
-            let held = session.asker.read::<RevisionAnswer>(&path)?.held.words();
             let ready = format!("{name} is ready, {} keys evaluated; {next}", operation.keys);
-            session.print(&operation, &[ready].into_iter().chain(held).collect::<Vec<_>>())
+            session.print(&operation, &[vec![ready], known()?].concat())
         }
         Some(id) if session.asker.is_running() => {
             session.print(done, &[format!("{name} is being prepared: operation {id}")])
@@ -352,19 +358,23 @@ pub fn activate(args: &ActivateArgs) -> anyhow::Result<()> {
         _ => json!({ "announce": args.announce }),
     };
     let done: Done = session.post(&args.revision.path("/activate"), serde_json::to_vec(&body)?)?;
-    // Before the first revision of a rule there is mostly nothing to go back to.
-    switched(&session, &done, done.revision > 1)
+    switched(&session, &done)
 }
 
-fn switched(session: &Session, done: &Done, has_way_back: bool) -> anyhow::Result<()> {
+fn switched(session: &Session, done: &Done) -> anyhow::Result<()> {
     let name = format!("{}@{}", done.rule, done.revision);
-    let line = if done.changed {
-        let back = format!("; back with `retag rule rollback {}`", done.rule);
-        format!("{name} is live since commit {}{}", done.commit, if has_way_back { &back } else { "" })
-    } else {
-        format!("{name} is live already")
-    };
-    session.print(done, &[line])
+    if !done.changed {
+        return session.print(done, &[format!("{name} is live already")]);
+    }
+    // It is done; that more cannot be said of it is no error.
+    let of_rule: Vec<RevisionAnswer> =
+        session.asker.read::<Revisions>(&revisions(&done.rule)).map(|all| all.revisions).unwrap_or_default();
+    let has_way_back = of_rule.iter().any(|r| r.release == Release::Retained);
+    let back = has_way_back.then(|| format!("; back with `retag rule rollback {}`", done.rule));
+    let line = format!("{name} is live since commit {}{}", done.commit, back.unwrap_or_default());
+    let live = of_rule.iter().find(|r| r.revision == done.revision);
+    let lacks = live.and_then(|r| lacking(r.lacks, &done.rule));
+    session.print(done, &[line].into_iter().chain(lacks).collect::<Vec<_>>())
 }
 
 /// Makes the revision live that was live before.
@@ -375,7 +385,7 @@ pub fn rollback(args: &RollbackArgs) -> anyhow::Result<()> {
     let session = Session::open(&args.changing)?;
     let body = serde_json::to_vec(&json!({ "announce": args.announce }))?;
     let done: Done = session.post(&format!("/v1/rules/{}/rollback", segment(&args.rule)), body)?;
-    switched(&session, &done, true)
+    switched(&session, &done)
 }
 
 /// Drops a revision's labels that never were live.
@@ -410,7 +420,7 @@ pub fn params(command: &ParamsCommand) -> anyhow::Result<()> {
     }
     let revision = RevisionArg { rule: done.rule, revision: done.revision };
     let done: Done = session.post(&revision.path("/activate"), b"{}".to_vec())?;
-    switched(&session, &done, true)
+    switched(&session, &done)
 }
 
 #[cfg(test)]
