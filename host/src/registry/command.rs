@@ -92,7 +92,7 @@ pub enum Command {
         by: String,
         /// Why, as status shows it.
         why: String,
-        /// The host itself: it waits for nothing.
+        /// It waits for nothing, and gives up what is being prepared; so does every pause by the host itself.
         forced: bool,
     },
     /// Feed them again, and read what they missed.
