@@ -15,6 +15,7 @@ use retag_host::api::quarantine::{Order, Question};
 use retag_host::api::rules::DataState;
 use retag_host::api::{About, ApiError, Reader, SourceAbout, quarantine, rules, status};
 use retag_host::clock::rfc3339;
+use retag_host::config::{FilesConfig, History, OnRefusal, SourceConfig};
 use retag_host::source::Unit;
 use retag_host::state::MemStore;
 use serde_json::{Value, json};
@@ -29,8 +30,15 @@ fn about(complete: bool) -> About {
             name: "orders".into(),
             producer: "orders".into(),
             complete,
-            format: retag_host::decode::Format::Maxwell,
-            hidden_columns: Vec::new(),
+            config: SourceConfig::Files(FilesConfig {
+                format: retag_host::decode::Format::Maxwell,
+                paths: Vec::new(),
+                history: History::Complete,
+                producer: None,
+                hidden_columns: Vec::new(),
+                on_refusal: OnRefusal::default(),
+                lag_bytes_max: 64 << 20,
+            }),
             unit: Unit::Bytes,
             lag_max: 64 << 20,
         }],

@@ -12,9 +12,15 @@ pub use retag_servers::Server;
 /// A test that is skipped unless all of `needs` are installed.
 #[must_use]
 pub fn needing(name: &str, needs: &[Server], test: fn()) -> Trial {
+    needing_more(name, needs, || None, test)
+}
+
+/// A test that is skipped unless all of `needs` are installed and `missing` names no reason against it.
+#[must_use]
+pub fn needing_more(name: &str, needs: &[Server], missing: fn() -> Option<String>, test: fn()) -> Trial {
     let needs = needs.to_vec();
     Trial::ignorable_test(name, move || {
-        if let Some(reason) = needs.into_iter().find_map(Server::missing) {
+        if let Some(reason) = needs.into_iter().find_map(Server::missing).or_else(missing) {
             return Ok(Completion::ignored_with(reason));
         }
         test();

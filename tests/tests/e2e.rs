@@ -14,6 +14,8 @@ mod apply_managed;
 mod aside;
 #[path = "e2e/backfill.rs"]
 mod backfill;
+#[path = "e2e/builds.rs"]
+mod builds;
 #[path = "e2e/config.rs"]
 mod config;
 #[path = "e2e/dead_letters.rs"]

@@ -4,6 +4,8 @@
 
 #[path = "servers/away.rs"]
 mod away;
+#[path = "e2e/builds.rs"]
+mod builds;
 #[path = "servers/client.rs"]
 mod client;
 #[path = "servers/database.rs"]
@@ -30,6 +32,8 @@ mod message;
 mod processes;
 #[path = "servers/redis.rs"]
 mod redis;
+#[path = "servers/secured.rs"]
+mod secured;
 #[path = "servers/sink_kafka.rs"]
 mod sink_kafka;
 #[path = "servers/sink_kafka_state.rs"]
@@ -47,19 +51,22 @@ mod sql;
 #[path = "servers/topic.rs"]
 mod topic;
 
+use retag_tests::trial::{Server, needing_more, run};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     if processes::is_holder() {
         return processes::hold();
     }
-    retag_tests::trial::run(retag_tests::trials![
+    let mut trials = retag_tests::trials![
         source::what_is_read_is_what_the_model_says_and_a_restart_goes_on: Kafka;
         source::a_killed_host_goes_on_where_its_last_commit_was: Kafka;
         source::a_broker_that_is_away_is_waited_for: Kafka;
         source::messages_of_every_shape_are_read: Kafka;
         source::history_and_gaps_are_read_again_beside_the_stream: Kafka;
+        source::a_recompiled_rule_is_compared_on_what_the_topics_hold: Kafka;
         source_refusals::topics_that_cannot_be_read_are_named: Kafka;
+        source_refusals::a_topic_that_is_removed_while_it_is_read_is_named: Kafka;
         source_refusals::a_log_that_lost_its_beginning_makes_sums_approximate: Kafka;
         source_refusals::an_offset_that_is_gone_stops_the_source_for_good: Kafka;
         source_refusals::what_a_rule_missed_may_be_gone_from_its_topic: Kafka;
@@ -92,6 +99,7 @@ fn main() -> ExitCode {
         sink_redis::what_is_not_ours_is_refused_by_name: Redis;
         sink_replay::whatever_is_sent_again_no_value_turns_back: Redis;
         away::servers_that_are_away_cost_little_and_get_everything_soon_after: Kafka, Redis;
+        secured::a_broker_that_asks_for_a_password_is_read_and_written: Kafka;
         dist::the_packed_configuration_runs: Kafka, Redis;
         database::sums_and_labels_are_those_of_the_database: Kafka, MariaDb, Maxwell, Redis;
         database::rows_spread_by_their_keys_are_those_of_the_database: Kafka, MariaDb, Maxwell, Redis;
@@ -109,5 +117,12 @@ fn main() -> ExitCode {
         processes::a_server_that_cannot_start_says_why: Redis;
         processes::a_port_that_is_taken_for_a_moment_is_waited_for: Redis;
         processes::the_death_of_its_holder_ends_a_server: Redis;
-    ])
+    ];
+    trials.push(needing_more(
+        "secured::a_broker_behind_tls_is_read_and_written",
+        &[Server::Kafka],
+        secured::tls_is_missing,
+        secured::a_broker_behind_tls_is_read_and_written,
+    ));
+    run(trials)
 }

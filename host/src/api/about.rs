@@ -2,7 +2,6 @@
 
 use super::rebuild::Rebuild;
 use crate::config::{Config, History, SourceConfig};
-use crate::decode::Format;
 use crate::pipeline::drift::Drift;
 use crate::pipeline::swap_times::SwapTimes;
 use crate::sink::progress::Progress;
@@ -51,10 +50,8 @@ pub struct SourceAbout {
     pub producer: String,
     /// It holds every change since its tables were empty.
     pub complete: bool,
-    /// Format of its messages.
-    pub format: Format,
-    /// Tables with columns that its producer hides.
-    pub hidden_columns: Vec<String>,
+    /// All that is said of it.
+    pub config: SourceConfig,
     /// What its positions count.
     pub unit: Unit,
     /// How much may wait, counted so, before rules that follow it are lagging.
@@ -74,8 +71,7 @@ impl About {
                 name: name.clone(),
                 producer: source.producer().unwrap_or(name).clone(),
                 complete: source.history() == History::Complete,
-                format: source.format(),
-                hidden_columns: source.hidden_columns().to_vec(),
+                config: source.clone(),
                 unit,
                 lag_max: source.lag_max(),
             }

@@ -9,12 +9,13 @@ use super::role::{Access, Role};
 use super::route::Route;
 use super::routes::{Answer, Named};
 use super::write::Write;
-use crate::pipeline::recorded::{IMAGES_PER_TABLE, Recorded, images};
+use crate::decode::{Decoded, ImageBatch};
+use crate::pipeline::recorded::{IMAGES_PER_TABLE, images};
 use crate::pipeline::rules::stored::stored_map;
 use crate::registry::command::{Command, Done};
 use crate::registry::{Compared, Namespace, Refusal};
 use crate::rule::{Comparison, CompiledRule, RuleError};
-use crate::source::{SourceError, Unit};
+use crate::source::{Block, Partition, SourceError};
 use axum::extract::Path;
 use std::sync::Arc;
 
@@ -84,33 +85,23 @@ fn compare(
     let tables = &old.manifest.tables;
     let mut compared = Compared::default();
     let (mut differs, mut failed) = (None, None);
-    let sources = &reader.about.sources;
-    if let Some(source) = sources.iter().find(|source| source.unit == Unit::Messages) {
-        let why = format!(
-            "the messages of source {} are in Kafka, and are not read back for this yet",
-            source.name
-        );
-        return Err(not(why));
-    }
-    let sources: Vec<Recorded<'_>> = sources
-        .iter()
-        .map(|s| Recorded { name: &s.name, format: s.format, hidden_columns: &s.hidden_columns })
-        .collect();
+    let sources: Vec<_> = reader.about.sources.iter().map(|s| (s.name.as_str(), &s.config)).collect();
     let partitions = (sources.as_slice(), reader.positions.partitions.as_slice());
-    let read = images(&reader.about.folder, partitions, &old.manifest, &mut |name, block, batch| {
+    let mut take = |partition: &Partition, block: &Block, decoded: &Decoded, batch: &ImageBatch| {
         compared.recorded += batch.sides.len() as u64;
         match comparison.images(batch.table, batch) {
             Ok(None) => return true,
             Ok(Some((row, about))) => {
-                let change = batch.changes.get(row).and_then(|n| block.changes.get(*n as usize));
-                let position = change.map_or(0, |change| change.position);
+                let change = batch.changes.get(row).and_then(|n| decoded.changes.get(*n as usize));
+                let place = partition.place(block.places()(change.map_or(0, |change| change.position)));
                 let table = tables.get(batch.table).map_or("", |t| t.table.as_str());
-                differs = Some(format!("an image of {table} in {name} at {position}: {about}"));
+                differs = Some(format!("an image of {table} in {place}: {about}"));
             }
             Err(error) => failed = Some(error),
         }
         false
-    });
+    };
+    let read = images(&reader.about.folder, partitions, &old.manifest, &mut take);
     read.map_err(|error: SourceError| not(format!("its source cannot be read back: {error}")))?;
     if let Some(error) = failed {
         return Err(internal(error));

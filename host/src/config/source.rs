@@ -233,6 +233,17 @@ const TAKEN: [Taken; 8] = [
 ];
 
 impl KafkaConfig {
+    /// Whether it names that topic, or its pattern means it.
+    #[must_use]
+    pub fn reads(&self, topic: &str) -> bool {
+        #[cfg(feature = "kafka")]
+        if let Some(pattern) = &self.topic_pattern {
+            return regex_lite::Regex::new(&format!("^(?:{pattern})$"))
+                .is_ok_and(|whole| whole.is_match(topic));
+        }
+        self.topics.iter().any(|named| named == topic)
+    }
+
     /// What must not stand together, and settings that would break the source.
     ///
     /// # Errors

@@ -146,6 +146,13 @@ pub(super) fn discover_all(
     options: &Options,
     mut positions: Positions,
 ) -> Result<Positions, SetupError> {
+    let options_of =
+        [("--accept-partitions", &options.accept_partitions), ("--take-over", &options.take_over)];
+    for (option, names) in options_of {
+        if let Some(name) = names.iter().find(|name| !config.sources.contains_key(*name)) {
+            return Err(SetupError::NoSuchSource(option, name.clone()));
+        }
+    }
     let gone = positions.partitions.iter().find(|(p, _)| !config.sources.contains_key(&p.source));
     if let Some((partition, _)) = gone {
         return Err(SetupError::SourceGone(partition.source.clone()));

@@ -94,6 +94,17 @@ pub enum SinkError {
         /// Name of the sink that has the topic already.
         other: String,
     },
+    /// A sink writes to a topic that a source reads.
+    #[error(
+        "same-file: sink {sink} writes to a topic that source {source_name} reads; labels would come back as changes: give \
+         the sink a topic of its own"
+    )]
+    ReadTopic {
+        /// Name of the sink.
+        sink: String,
+        /// Name of the source.
+        source_name: String,
+    },
     /// A device, pipe or folder.
     #[error("sink {sink}: {path} is no file; type = \"stdout\" prints to the terminal")]
     NoFile {

@@ -7,7 +7,7 @@ use super::redis::Redis;
 use super::table::Table;
 use super::webhook::Webhook;
 use super::{Sink, SinkError, StateSink};
-use crate::config::{Config, Deliver, SinkConfig, WhenFull};
+use crate::config::{Config, Deliver, SinkConfig, SourceConfig, WhenFull};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -72,6 +72,9 @@ pub fn open_sinks(config: &Config) -> Result<Vec<SinkInput>, SinkError> {
         if let Some(other) = same_topic(config, name, sink) {
             return Err(SinkError::SameTopic { sink: name.clone(), other: other.clone() });
         }
+        if let Some(source) = read_topic(config, sink) {
+            return Err(SinkError::ReadTopic { sink: name.clone(), source_name: source.clone() });
+        }
         let opened = open(config, name, sink)?;
         files.extend(file().map(|path| (name.as_str(), path)));
         sinks.push(SinkInput {
@@ -103,15 +106,37 @@ fn not_built(name: &str) -> SinkError {
     }
 }
 
+/// Some brokers are named by both.
+fn share_brokers(these: &str, those: &str) -> bool {
+    let named = |list: &str, broker: &str| list.split(',').any(|other| other.trim() == broker.trim());
+    these.split(',').any(|broker| named(those, broker))
+}
+
 /// A sink before this one that writes to the same topic.
 fn same_topic<'a>(config: &'a Config, name: &str, sink: &SinkConfig) -> Option<&'a String> {
-    let topic = |sink: &SinkConfig| match sink {
-        SinkConfig::Kafka(kafka) => Some((kafka.bootstrap_servers.clone(), kafka.topic.clone())),
-        _ => None,
+    let SinkConfig::Kafka(of_sink) = sink else { return None };
+    let is_same = |other: &SinkConfig| match other {
+        SinkConfig::Kafka(other) => {
+            other.topic == of_sink.topic
+                && share_brokers(&other.bootstrap_servers, &of_sink.bootstrap_servers)
+        }
+        _ => false,
     };
-    let of_sink = topic(sink)?;
     let before = config.sinks.iter().take_while(|(other, _)| *other != name);
-    before.into_iter().find(|(_, other)| topic(other).as_ref() == Some(&of_sink)).map(|(other, _)| other)
+    before.into_iter().find(|(_, other)| is_same(other)).map(|(other, _)| other)
+}
+
+/// A source that reads the topic that this sink writes to: labels would come back as changes.
+fn read_topic<'a>(config: &'a Config, sink: &SinkConfig) -> Option<&'a String> {
+    let SinkConfig::Kafka(of_sink) = sink else { return None };
+    let reads = |source: &SourceConfig| match source {
+        SourceConfig::Kafka(source) => {
+            source.reads(&of_sink.topic)
+                && share_brokers(&source.bootstrap_servers, &of_sink.bootstrap_servers)
+        }
+        SourceConfig::Files(_) => false,
+    };
+    config.sources.iter().find(|(_, source)| reads(source)).map(|(source, _)| source)
 }
 
 fn open(config: &Config, name: &str, sink: &SinkConfig) -> Result<Opened, SinkError> {

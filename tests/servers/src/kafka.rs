@@ -28,6 +28,16 @@ pub(crate) fn settings(port: u16, data: &Path) -> String {
     )
 }
 
+/// The settings with a listener `SECURED` more.
+fn with_listener(settings: &str, port: u16, protocol: &str) -> String {
+    let lines = settings.lines().map(|line| match line.split_once('=') {
+        Some(("listeners" | "advertised.listeners", _)) => format!("{line},SECURED://127.0.0.1:{port}\n"),
+        Some(("listener.security.protocol.map", _)) => format!("{line},SECURED:{protocol}\n"),
+        _ => format!("{line}\n"),
+    });
+    lines.collect()
+}
+
 /// `java` with Kafka's jars, a heap of at most `heap_mb`.
 pub(crate) fn program(installed: &Path, heap_mb: u32) -> Command {
     let mut command = Command::new(java("java"));
@@ -39,6 +49,8 @@ pub(crate) fn program(installed: &Path, heap_mb: u32) -> Command {
 pub struct Kafka {
     process: Process,
     port: Port,
+    /// Of the listener that asks who comes.
+    secured: Option<Port>,
     installed: PathBuf,
 }
 
@@ -59,23 +71,41 @@ impl Kafka {
         let installed = Server::Kafka.installed()?;
         // Where it is not there, or another Java made it, classes are loaded as ever.
         let classes = format!("-XX:SharedArchiveFile={}", installed.join(CLASSES).display());
-        Self::up(installed, own, &classes)
+        Self::up(installed, own, &classes, None)
+    }
+
+    /// Starts one that listens on a second port with `protocol` (`SASL_PLAINTEXT`, `SASL_SSL`), whose settings are named
+    /// `listener.name.secured.…`.
+    ///
+    /// # Errors
+    /// As for [`Kafka::start`].
+    pub fn start_secured(protocol: &str, own: &[(&str, &str)]) -> Result<Self> {
+        Self::up(Server::Kafka.installed()?, own, "-Xshare:auto", Some(protocol))
     }
 
     /// Starts and stops one so that later ones find their classes loaded: a start then takes two thirds of the time.
     pub(crate) fn archive_classes(installed: &Path) -> Result<()> {
         let (unfinished, finished) = (installed.join("unfinished.jsa"), installed.join(CLASSES));
         let classes = format!("-XX:ArchiveClassesAtExit={}", unfinished.display());
-        Self::up(installed.to_owned(), &[], &classes)?.stop()?;
+        Self::up(installed.to_owned(), &[], &classes, None)?.stop()?;
         std::fs::rename(unfinished, finished).context("no archive of classes")
     }
 
-    fn up(installed: PathBuf, own: &[(&str, &str)], java_option: &str) -> Result<Self> {
+    fn up(
+        installed: PathBuf,
+        own: &[(&str, &str)],
+        java_option: &str,
+        protocol: Option<&str>,
+    ) -> Result<Self> {
         let (home, port) = (folder::temporary("kafka")?, Port::reserve()?);
         let data = home.path().join("data");
         folder::copy(&installed.join("seed"), &data)?;
         let (properties, logging) = (home.path().join("properties"), home.path().join("log4j2.properties"));
         let mut text = settings(port.number, &data);
+        let secured = protocol.map(|_| Port::reserve()).transpose()?;
+        if let (Some(protocol), Some(secured)) = (protocol, &secured) {
+            text = with_listener(&text, secured.number, protocol);
+        }
         text.extend(own.iter().map(|(name, value)| format!("{name}={value}\n")));
         std::fs::write(&properties, text)?;
         std::fs::write(&logging, LOGGING)?;
@@ -84,7 +114,7 @@ impl Kafka {
         command.arg(format!("-Dlog4j2.configurationFile={}", logging.display()));
         command.arg("-cp").arg(installed.join("lib/*")).arg("kafka.Kafka").arg(&properties);
         let process = Process::new("kafka", home, command)?;
-        let mut kafka = Self { process, port, installed };
+        let mut kafka = Self { process, port, secured, installed };
         kafka.restart()?;
         Ok(kafka)
     }
@@ -93,6 +123,12 @@ impl Kafka {
     #[must_use]
     pub fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.port.number)
+    }
+
+    /// `bootstrap.servers` for clients that say who they are; that of everybody where nobody is asked.
+    #[must_use]
+    pub fn secured(&self) -> String {
+        format!("127.0.0.1:{}", self.secured.as_ref().unwrap_or(&self.port).number)
     }
 
     /// The log of a partition, as it lies on the disk from its first message on.

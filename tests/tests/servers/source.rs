@@ -96,7 +96,9 @@ pub(crate) fn a_broker_that_is_away_is_waited_for() {
     assert_model(&folder, &stream.messages, &["payer"]);
     // Without a broker what is known goes on, and waits.
     kafka.stop().unwrap();
+    let begin = moment();
     let host = follow(&folder);
+    assert!(begin.elapsed() < Duration::from_secs(15), "it answers after {:?}", begin.elapsed());
     let begin = moment();
     end(host);
     assert!(begin.elapsed() < Duration::from_secs(3), "ended after {:?}", begin.elapsed());
@@ -190,4 +192,36 @@ pub(crate) fn history_and_gaps_are_read_again_beside_the_stream() {
     read_up_to(&mut host, &folder, &ends(&kafka, "shop", 2));
     end(host);
     assert_model(&folder, &stream.messages, &["payer", "red_packet"]);
+}
+
+pub(crate) fn a_recompiled_rule_is_compared_on_what_the_topics_hold() {
+    let kafka = Kafka::start().unwrap();
+    kafka.create_topic("shop", 2, &[]).unwrap();
+    let folder = folder(&kafka, &["shop"], "");
+    crate::builds::build(&["again", "other"])
+        .iter()
+        .for_each(|(name, wasm)| folder.write(&format!("{name}.wasm"), wasm));
+    let orders: Vec<Message> = (1..=20_000_u64)
+        .map(|n| {
+            let of_merchant = format!("\"merchant_id\":{},", n % 10_000);
+            let order = order(n, (n, n), "10.00").replace("\"merchant_id\":7,", &of_merchant);
+            Message { partition: i32::try_from(n % 2).unwrap(), key: None, payload: Some(order) }
+        })
+        .collect();
+    produce(&kafka.bootstrap(), "shop", "lz4", &orders);
+    let mut host = follow(&folder);
+    read_up_to(&mut host, &folder, &ends(&kafka, "shop", 2));
+    for wasm in ["other.wasm", "again.wasm"] {
+        folder.retag(&["rule", "push", wasm]).assert_ok();
+    }
+    let adopt = |revision| ["rule", "prepare", revision, "--adopt-aggregates", "--reason", "compiler update"];
+    // Orders 7777 and 17777 stand in partition 1, every second order there.
+    let said = ["not-adoptable", "shop.orders in shop/1 at offset 8888", "merchants, paid_orders, spent"];
+    folder.retag(&adopt("payer@2")).assert_error(1, &said);
+    folder.retag(&adopt("payer@3")).assert_ok();
+    let shown = folder.retag(&["rule", "show", "payer@3", "-o", "json"]).assert_ok().out;
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["adopted"]["recorded"], 20_000);
+    folder.retag(&["rule", "activate", "payer@3"]).assert_ok();
+    end(host);
 }

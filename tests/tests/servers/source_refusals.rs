@@ -51,6 +51,33 @@ pub(crate) fn topics_that_cannot_be_read_are_named() {
     let section = section.split("[sources.orders]").nth(1).unwrap().split("[rules").next().unwrap();
     twice.configure("[rules.payer]", &format!("[sources.other]{section}[rules.payer]"));
     refused(&twice, &["same-file", "orders/0 of source orders"]);
+    // A sink in it would feed labels back.
+    let loops = of(&["orders"], "");
+    let bootstrap = kafka.bootstrap();
+    let sink = format!(
+        "[sinks.back]\ntype = \"kafka\"\nbootstrap_servers = \"{bootstrap}, other:9092\"\ntopic = \"orders\"\n"
+    );
+    loops.append("retag.toml", sink);
+    refused(&loops, &["same-file", "sink back", "source orders", "come back as changes"]);
+    loops.configure("topics = [\"orders\"]", "topic_pattern = \"ord.*\"");
+    refused(&loops, &["same-file", "sink back", "source orders"]);
+    for option in ["--accept-partitions", "--take-over"] {
+        let unknown = of(&["orders"], "").run_with(&[option, "nosuch"]);
+        unknown.assert_error(1, &[option, "no [sources.nosuch]"]);
+    }
+}
+
+pub(crate) fn a_topic_that_is_removed_while_it_is_read_is_named() {
+    let kafka = Kafka::start().unwrap();
+    kafka.create_topic("shop", 2, &[]).unwrap();
+    let folder = folder(&kafka, &["shop"], "");
+    let mut stream = Stream::new(9);
+    stream.write(&kafka, "shop", 500);
+    let mut host = follow(&folder);
+    read_up_to(&mut host, &folder, &ends(&kafka, "shop", 2));
+    kafka.delete_topic("shop").unwrap();
+    host.wait().assert_error(1, &["topic-missing", "topic shop", "removed while it was read"]);
+    assert_model(&folder, &stream.messages, &["payer"]);
 }
 
 pub(crate) fn a_log_that_lost_its_beginning_makes_sums_approximate() {

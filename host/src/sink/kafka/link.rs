@@ -5,7 +5,7 @@ use super::marker::Marker;
 use super::target::{ANSWER, Deadline, Target};
 use crate::failpoint::{self, Step};
 use crate::sink::{Owner, SinkError};
-use crate::source::kafka::{metadata, topic_ids};
+use crate::source::kafka::{hear, metadata, topic_ids};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, OwnedHeaders};
@@ -62,7 +62,7 @@ impl Link {
     pub(super) fn partitions(&self, target: &Target, deadline: Deadline) -> Result<i32, SinkError> {
         let metadata = self.consumer.fetch_metadata(Some(&target.topic), deadline.left(ANSWER));
         // What is said of brokers that are gone is said while it is waited for.
-        let _ = self.consumer.poll(Duration::ZERO);
+        hear(&self.consumer);
         let metadata = metadata.map_err(|error| self.means(target, &error))?;
         let topic = metadata.topics().iter().find(|topic| topic.name() == target.topic);
         let topic = topic.ok_or_else(|| target.missing())?;

@@ -149,8 +149,8 @@ impl Session {
         self.target.refused(
             "sink-fenced",
             format!(
-                "another process on a copy of this state (id {}) writes to {}; stop one of the two for good; if it is the \
-                 other, start this host again",
+                "another process on a copy of this state (id {}) writes to {}, and what it tells is not what this one would \
+                 have told; stop one of the two for good; if it is the other, name another topic and sink here",
                 self.owner.state_id,
                 self.target.shown()
             ),

@@ -11,6 +11,8 @@ use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError as Said, RDKafkaErrorCode};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// A consumer that tells what it waits for.
 pub(super) type Client = BaseConsumer<Told>;
@@ -19,6 +21,9 @@ pub(super) type Client = BaseConsumer<Told>;
 const AHEAD_BYTES_MAX: usize = 256 << 20;
 /// The same of one partition: at least and at most.
 const AHEAD_KBYTES: (usize, usize) = (1 << 10, 16 << 10);
+
+/// Things said beside messages that are heard at once.
+pub(super) const HEARD_MAX: usize = 64;
 
 /// The settings that are the source's own, and defaults that fit it.
 const OWN: [(&str, &str); 6] = [
@@ -71,8 +76,8 @@ pub(super) fn connect(
     settings: &ClientConfig,
     observed: &Arc<Observed>,
 ) -> Result<Client, KafkaError> {
-    let told =
-        Told { observed: observed.clone(), servers: settings.get("bootstrap.servers").map(str::to_owned) };
+    let servers = settings.get("bootstrap.servers").map(str::to_owned);
+    let told = Told { observed: observed.clone(), servers, denied: AtomicBool::new(false) };
     let connected = settings.create_with_context(told);
     connected
         .map_err(|error| KafkaError::Setting { source_name: source_name.to_owned(), why: why_not(error) })
@@ -90,10 +95,21 @@ pub(crate) fn why_not(error: Said) -> String {
     }
 }
 
+/// Hears what was said beside answers; each is told to the client's context. No partition may be assigned.
+pub(crate) fn hear<C: ConsumerContext>(client: &BaseConsumer<C>) {
+    for _ in 0..HEARD_MAX {
+        if client.poll(Duration::ZERO).is_none() {
+            break;
+        }
+    }
+}
+
 /// What librdkafka says beside messages.
 pub(super) struct Told {
     observed: Arc<Observed>,
     servers: Option<String>,
+    /// What was said last is that they do not let this client in.
+    denied: AtomicBool,
 }
 
 impl Told {
@@ -101,6 +117,11 @@ impl Told {
     pub(super) fn waits(&self, why: &str) {
         let servers = self.servers.as_deref().unwrap_or_default();
         self.observed.waits(Some(format!("the brokers of {servers}: {why}")));
+    }
+
+    /// They did not answer when they were needed last.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.observed.waits_for().is_some()
     }
 
     /// They answer.
@@ -114,9 +135,17 @@ impl ClientContext for Told {
     fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
 
     fn error(&self, error: Said, reason: &str) {
-        if let Some(code) = error.rdkafka_error_code()
-            && is_away(code)
-        {
+        let Some(code) = error.rdkafka_error_code().filter(|code| is_away(*code)) else { return };
+        let denied = matches!(
+            code,
+            RDKafkaErrorCode::Authentication
+                | RDKafkaErrorCode::SaslAuthenticationFailed
+                | RDKafkaErrorCode::SSL
+        );
+        // That they do not let it in stays said until they answer.
+        let stays = self.denied.load(Ordering::Relaxed) && self.is_waiting();
+        if denied || !stays {
+            self.denied.store(denied, Ordering::Relaxed);
             self.waits(reason);
         }
     }

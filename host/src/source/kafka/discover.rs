@@ -1,6 +1,6 @@
 //! Which partitions a source has and where new ones are read from; what must not be read is refused by name before anything is.
 
-use super::client::{Client, connect, settings, why_not};
+use super::client::{Client, connect, hear, settings, why_not};
 use super::native::topic_ids;
 use super::{Observed, Unit};
 use crate::clock;
@@ -18,8 +18,10 @@ use std::time::Duration;
 
 /// How long one answer of a broker may take.
 const ANSWER: Duration = Duration::from_secs(10);
-/// How long brokers that do not answer are asked again.
+/// How long brokers that do not answer are asked again: for a source that is new, and for one that can as well wait for them
+/// while the host runs.
 const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE_KNOWN: Duration = Duration::from_secs(5);
 /// Between two questions to brokers that do not answer.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -38,6 +40,9 @@ struct Lookup<'a> {
     config: &'a KafkaConfig,
     settings: ClientConfig,
     client: Client,
+    /// What the client hears.
+    observed: Arc<Observed>,
+    patience: Duration,
 }
 
 /// Finds the partitions of a source; `known` are those of the state, `accept` takes new ones of known topics in.
@@ -50,8 +55,10 @@ pub fn discover(
     accept: bool,
 ) -> Result<Found, KafkaError> {
     let settings = settings(source_name, config, folder, known.len())?;
-    let client = connect(source_name, &settings, &Arc::new(Observed::default()))?;
-    let lookup = Lookup { source_name, config, settings, client };
+    let observed = Arc::new(Observed::default());
+    let client = connect(source_name, &settings, &observed)?;
+    let patience = if known.is_empty() { PATIENCE } else { PATIENCE_KNOWN };
+    let lookup = Lookup { source_name, config, settings, client, observed, patience };
     let (topics, counts) = match lookup.topics(known) {
         // What was read is known, and goes on when they answer: nothing is lost while they do not.
         Err(KafkaError::Unreachable { .. }) if !known.is_empty() => {
@@ -142,7 +149,7 @@ impl Lookup<'_> {
         let setting = |why: String| KafkaError::Setting { source_name: self.source_name.to_owned(), why };
         let whole = regex_lite::Regex::new(&format!("^(?:{pattern})$"));
         let whole = whole.map_err(|error| setting(format!("topic_pattern `{pattern}`: {error}")))?;
-        let metadata = self.patiently(|client| client.fetch_metadata(None, ANSWER))?;
+        let metadata = self.patiently(|client, answer| client.fetch_metadata(None, answer))?;
         let names = metadata.topics().iter().map(|topic| topic.name());
         // Topics of the brokers' own are never meant.
         let named = names.filter(|name| !name.starts_with("__") && whole.is_match(name));
@@ -158,7 +165,7 @@ impl Lookup<'_> {
     fn count(&self, topic: &str, is_known: bool) -> Result<usize, KafkaError> {
         let begin = clock::moment();
         loop {
-            let metadata = self.patiently(|client| client.fetch_metadata(Some(topic), ANSWER))?;
+            let metadata = self.patiently(|client, answer| client.fetch_metadata(Some(topic), answer))?;
             let found = metadata.topics().iter().find(|found| found.name() == topic);
             let error = found.and_then(|found| found.error()).map(RDKafkaErrorCode::from);
             match (found, error) {
@@ -178,14 +185,21 @@ impl Lookup<'_> {
     }
 
     /// Asks until the brokers answer.
-    fn patiently<T>(&self, ask: impl Fn(&Client) -> rdkafka::error::KafkaResult<T>) -> Result<T, KafkaError> {
+    fn patiently<T>(
+        &self,
+        ask: impl Fn(&Client, Duration) -> rdkafka::error::KafkaResult<T>,
+    ) -> Result<T, KafkaError> {
         let begin = clock::moment();
         loop {
-            match ask(&self.client) {
+            let error = match ask(&self.client, ANSWER.min(self.patience)) {
                 Ok(answer) => return Ok(answer),
-                Err(error) if begin.elapsed() > PATIENCE => return Err(self.unreachable(error.to_string())),
-                Err(_) => std::thread::sleep(PAUSE),
+                Err(error) => error,
+            };
+            hear(&self.client);
+            if begin.elapsed() > self.patience {
+                return Err(self.unreachable(self.observed.waits_for().unwrap_or_else(|| error.to_string())));
             }
+            std::thread::sleep(PAUSE);
         }
     }
 
@@ -247,7 +261,7 @@ impl Lookup<'_> {
     ) -> Result<(Partition, Position), KafkaError> {
         let (topic, number) = name.rsplit_once('/').unwrap_or((&name, "0"));
         let number: i32 = number.parse().unwrap_or(0);
-        let (low, high) = self.patiently(|client| client.fetch_watermarks(topic, number, ANSWER))?;
+        let (low, high) = self.patiently(|client, answer| client.fetch_watermarks(topic, number, answer))?;
         let position = match &self.config.start {
             _ if from_beginning => low,
             Start::Earliest => low,
@@ -280,10 +294,10 @@ impl Lookup<'_> {
 
     /// The offset of the first message that was written at a time or later; none where there is none.
     fn at_time(&self, topic: &str, partition: i32, ms: i64) -> Result<Option<i64>, KafkaError> {
-        let found = self.patiently(|client| {
+        let found = self.patiently(|client, answer| {
             let mut list = TopicPartitionList::with_capacity(1);
             list.add_partition_offset(topic, partition, Offset::Offset(ms))?;
-            client.offsets_for_times(list, ANSWER)
+            client.offsets_for_times(list, answer)
         })?;
         let offset = found.elements_for_topic(topic).first().map(|element| element.offset());
         Ok(match offset {

@@ -7,7 +7,7 @@
 //! The position of a partition is what librdkafka says it is: behind the last message, or where it says that the log ends,
 //! which leads over what no reader sees (marks of transactions, aborted messages, compacted ones).
 
-use super::client::{Client, passes};
+use super::client::{Client, HEARD_MAX, passes};
 use super::native::{Batch, Message, Queue, seen_ends};
 use crate::source::{Index, KafkaError, Position};
 use rdkafka::consumer::Consumer as _;
@@ -28,8 +28,6 @@ const BYTES_FIRST: usize = 512;
 const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the broker may take to say who leads a topic.
 const LEADER_TIMEOUT: Duration = Duration::from_millis(500);
-/// Things said beside messages that are heard at once.
-const HEARD_MAX: usize = 64;
 
 /// Partitions that are read through one consumer.
 pub(super) struct Feed {

@@ -10,12 +10,14 @@ mod client;
 mod discover;
 mod feed;
 mod lease;
+mod look_back;
 mod native;
 
 pub use discover::{Found, discover};
 pub use lease::Lease;
+pub use look_back::LookBack;
 
-pub(crate) use client::{is_away, why_not};
+pub(crate) use client::{hear, is_away, why_not};
 pub(crate) use discover::cleanup_policies;
 pub(crate) use native::{metadata, topic_ids};
 
@@ -27,8 +29,9 @@ use crate::config::KafkaConfig;
 use client::connect;
 use feed::{Feed, Filled, Wanted};
 use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, TopicPartitionList};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -64,6 +67,8 @@ pub struct Kafka {
     pool: Pool<Vec<u8>>,
     indexes: Pool<Index>,
     counted: Instant,
+    /// Topics that were not there when they were counted last.
+    missed: BTreeSet<String>,
     asked: Instant,
     /// Positions that are safe, those of them that were committed last, and when.
     safe: BTreeMap<usize, Position>,
@@ -134,6 +139,7 @@ impl Kafka {
             pool: Pool::default(),
             indexes: Pool::default(),
             counted: now,
+            missed: BTreeSet::new(),
             asked: now,
             safe: BTreeMap::new(),
             committed: BTreeMap::new(),
@@ -168,13 +174,24 @@ impl Kafka {
         Ok(())
     }
 
-    /// Whether the topics have the partitions that they had; a broker that does not answer says nothing of it.
-    fn count(&self) -> Result<(), KafkaError> {
+    /// Whether the topics have the partitions that they had; a broker that does not answer says nothing of it, and one that is
+    /// coming up may not know yet what it has: a topic is gone that is not there twice.
+    fn count(&mut self) -> Result<(), KafkaError> {
         for (topic, before) in &self.counts {
             let Ok(metadata) = self.stream.client().fetch_metadata(Some(topic), COUNT_TIMEOUT) else { break };
-            let of_topic = metadata.topics().iter().find(|t| t.name() == topic && t.error().is_none());
+            let of_topic = metadata.topics().iter().find(|t| t.name() == topic);
+            let error = of_topic.and_then(|t| t.error()).map(RDKafkaErrorCode::from);
+            if error == Some(RDKafkaErrorCode::UnknownTopicOrPartition) {
+                if !self.missed.insert(topic.clone()) {
+                    let why = "it was removed while it was read".to_owned();
+                    let source_name = self.source_name.clone();
+                    return Err(KafkaError::TopicMissing { source_name, topic: topic.clone(), why });
+                }
+                continue;
+            }
+            self.missed.remove(topic);
             let now = of_topic.map_or(0, |t| t.partitions().len());
-            if now > *before {
+            if error.is_none() && now > *before {
                 return Err(discover::grown(&self.source_name, topic, *before, now));
             }
         }
