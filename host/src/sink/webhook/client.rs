@@ -22,8 +22,6 @@ use tokio_rustls::TlsConnector;
 
 /// Most bytes of an answer that are read.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
-/// Most characters of it that are told.
-const TOLD_CHARS_MAX: usize = 200;
 
 type Sender = SendRequest<Full<Bytes>>;
 
@@ -32,8 +30,10 @@ pub(super) struct Got {
     pub(super) status: u16,
     /// Seconds that it asks for.
     pub(super) retry_after: Option<u64>,
-    /// Its beginning, on one line.
+    /// Its beginning, on one line; may hold secrets.
     pub(super) text: String,
+    /// There was more of it.
+    pub(super) is_cut: bool,
 }
 
 /// A client of one address.
@@ -156,8 +156,8 @@ async fn exchange(
     let (bytes, whole) = beginning(answer).await.map_err(broken)?;
     let text = String::from_utf8_lossy(&bytes);
     let text: Vec<&str> = text.split(|c: char| c.is_whitespace() || c.is_control()).collect();
-    let text = text.join(" ").trim().chars().take(TOLD_CHARS_MAX).collect();
-    Ok((Got { status, retry_after, text }, whole.then_some(sender)))
+    let text = text.join(" ").trim().to_owned();
+    Ok((Got { status, retry_after, text, is_cut: !whole }, whole.then_some(sender)))
 }
 
 /// The first bytes of an answer, and whether that is all of it.

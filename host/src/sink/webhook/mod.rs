@@ -20,6 +20,9 @@ use std::path::Path;
 use std::time::Duration;
 use target::Target;
 
+/// Most characters of it that are told.
+const TOLD_CHARS_MAX: usize = 200;
+
 /// The sink.
 pub struct Webhook {
     client: Client,
@@ -58,7 +61,9 @@ impl Webhook {
         let secret = secret.map_err(|why| format!("secret: {why}"))?.unwrap_or_default();
         let keys = Keys::read(&secret).map_err(|why| format!("secret: {why}"))?;
         let mut headers = HeaderMap::new();
+        // A key is one with its prefix and without.
         let mut secrets: Vec<String> = secret.split_whitespace().map(str::to_owned).collect();
+        secrets.extend(secret.split_whitespace().filter_map(signature::without_prefix).map(str::to_owned));
         secrets.extend(target.query().map(str::to_owned));
         for (header, value) in &config.headers {
             let at = |why: String| format!("headers.{header}: {why}");
@@ -78,11 +83,6 @@ impl Webhook {
         let ca = config.ca.as_ref().map(|path| folder.join(path));
         let client = Client::new(target, ca.as_deref(), Duration::from_millis(config.timeout_ms))?;
         Ok(Self { client, keys, headers, secrets })
-    }
-
-    /// Text that came from outside, without what is a secret here.
-    fn scrubbed(&self, text: &str) -> String {
-        self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "…"))
     }
 
     /// The headers of a request, which is sent with this very body.
@@ -113,10 +113,21 @@ impl BatchSink for Webhook {
         let body = body(items);
         let headers = self.headers(id, now.div_euclid(1_000_000), &body);
         Ok(match self.client.post(headers, body) {
-            Ok(Got { status, retry_after, text }) => answer::of(status, retry_after, &self.scrubbed(&text)),
-            Err(why) => Answer::Later { reason: self.scrubbed(&why), after_us: 0 },
+            Ok(Got { status, retry_after, text, is_cut }) => {
+                answer::of(status, retry_after, &scrubbed(&self.secrets, &text, is_cut))
+            }
+            Err(why) => Answer::Later { reason: scrubbed(&self.secrets, &why, false), after_us: 0 },
         })
     }
+}
+
+/// The beginning of text that came from outside, without what is a secret here; of a text that is cut its end may be the beginning
+/// of one.
+fn scrubbed(secrets: &[String], text: &str, is_cut: bool) -> String {
+    let text = secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "…"));
+    let longest = secrets.iter().map(|secret| secret.chars().count()).max().unwrap_or(0);
+    let safe = text.chars().count().saturating_sub(if is_cut { longest } else { 0 });
+    text.chars().take(safe.min(TOLD_CHARS_MAX)).collect()
 }
 
 /// `{"messages":[…]}`
@@ -130,4 +141,22 @@ fn body(items: &[Item]) -> Vec<u8> {
     }
     body.extend_from_slice(b"]}");
     body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TOLD_CHARS_MAX, scrubbed};
+
+    #[test]
+    fn no_part_of_a_secret_is_told_wherever_the_text_is_cut() {
+        let secrets = ["whsec_0123456789abcdef".to_owned(), "0123456789abcdef".to_owned()];
+        let told = |text: &str, is_cut| scrubbed(&secrets, text, is_cut);
+        assert_eq!(told("a whsec_0123456789abcdef b 0123456789abcdef", false), "a … b …");
+        let long = format!("{}0123456789abcdef", "x".repeat(TOLD_CHARS_MAX - 10));
+        assert_eq!(told(&long, false), format!("{}…", "x".repeat(TOLD_CHARS_MAX - 10)));
+        for cut in 0..16 {
+            let text = format!("answer {}", &"0123456789abcdef"[..cut]);
+            assert!(!told(&text, true).contains('0'), "cut behind {cut}");
+        }
+    }
 }

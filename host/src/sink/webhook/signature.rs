@@ -8,6 +8,11 @@ use ring::hmac::{HMAC_SHA256, Key, sign};
 /// What a secret begins with.
 const PREFIX: &str = "whsec_";
 
+/// What of a secret is the key itself.
+pub(super) fn without_prefix(secret: &str) -> Option<&str> {
+    secret.strip_prefix(PREFIX)
+}
+
 /// The keys that requests are signed with: none, one, or the old and the new one while they change.
 pub(super) struct Keys(Vec<Key>);
 
