@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests
 
 use retag_host::state::{Batch, FjallStore, StateDir, Store, StoreError, Table};
+use std::time::Duration;
 
 #[test]
 fn state_dir_keeps_its_id_and_names_its_owner() {
@@ -16,6 +17,20 @@ fn state_dir_keeps_its_id_and_names_its_owner() {
     drop(first);
     assert_eq!(StateDir::open(&path).unwrap().id(), id);
     assert_ne!(StateDir::open(&root.path().join("other")).unwrap().id(), id);
+}
+
+#[test]
+fn who_reads_a_stopped_state_for_a_moment_is_waited_for() {
+    let root = tempfile::tempdir().unwrap();
+    let reader = StateDir::open(root.path()).unwrap();
+    let error = StateDir::open_when_read(root.path(), Duration::from_millis(50)).expect_err("in use");
+    assert!(error.to_string().starts_with("state-in-use"), "{error}");
+    let ended = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        drop(reader);
+    });
+    StateDir::open_when_read(root.path(), Duration::from_secs(20)).unwrap();
+    ended.join().unwrap();
 }
 
 #[test]

@@ -64,6 +64,7 @@ fn commands_at_any_moment_leave_state_and_sink_as_the_model_says() {
         script.refused.iter().for_each(|(code, n)| *refused.entry(*code).or_insert(0) += n);
         let lanes = at_end.operations.iter().filter(|o| o.read.is_some()).count();
         *done.entry("lanes").or_insert(0) += lanes as u64;
+        *done.entry("switches before the open cycle").or_insert(0) += script.stood_back;
         let failed = at_end.operations.iter().filter(|o| o.state == OperationState::Failed).count();
         assert_eq!(failed, 0, "seed {seed}: {:?}", at_end.operations);
         *done.entry("switches of namespaces").or_insert(0) += script.moved;
@@ -74,7 +75,16 @@ fn commands_at_any_moment_leave_state_and_sink_as_the_model_says() {
     println!(
         "done {done:?}\nrefused {refused:?}\nkilled {killed}, failed {failed}, {in_lane} of them in a lane"
     );
-    for name in ["push", "prepare", "params set", "activate", "rollback", "cancel", "lanes"] {
+    for name in [
+        "push",
+        "prepare",
+        "params set",
+        "activate",
+        "rollback",
+        "cancel",
+        "lanes",
+        "switches before the open cycle",
+    ] {
         assert!(done.get(name).is_some_and(|n| *n >= 10), "too few of {name}: {done:?}");
     }
     assert!(

@@ -29,7 +29,7 @@ pub fn check(config: &Config, options: &Options, view: &View) -> Result<Checked,
     let positions = discover_all(config, options, stored_positions(view)?)?;
     let registry = stored_registry(view)?;
     let rules = load_all(config, &registry.taken_over, None)?; // nothing is kept
-    let attached = attach(&rules, options, registry, &positions, view)?;
+    let attached = attach(&rules.rules, options, registry, &positions, view)?;
     next_sweep(view, &attached)?;
     let sinks: Vec<String> = config.sinks.keys().cloned().collect();
     let book = Book::open(view, Scope::Live, positions.clone(), &sinks)?;

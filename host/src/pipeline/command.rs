@@ -93,6 +93,8 @@ pub(super) struct Commands {
     carried: Option<(Submitted, Done)>,
     /// The stream has stood back for a switch, and has committed nothing since.
     stood_back: bool,
+    /// Times that it has done so since the start.
+    pub(super) stood_back_count: u64,
 }
 
 impl Commands {
@@ -157,6 +159,7 @@ impl Pipeline {
             return;
         }
         self.commands.stood_back = true;
+        self.commands.stood_back_count += 1;
         self.drop_lane_blocks();
         let cycle = std::mem::replace(&mut self.cycle, Cycle::new(self.settings.workers));
         cycle.tasks.into_iter().rev().for_each(|task| self.held.push_front(task.block));

@@ -118,8 +118,11 @@ pub struct Pipeline {
 
 /// Most bytes of an open cycle that a stop still commits.
 const STOP_BYTES_MAX: u64 = 8 << 20;
-/// Most bytes of a cycle while a switch may be asked for at any moment: it waits for the commit before it.
-const SWITCH_BYTES_MAX: u64 = 8 << 20;
+/// Bytes from which a cycle is full while a switch is likely, as it waits for the commit before it. Small cycles cost a stream that
+/// catches up a third of its rate.
+const SWITCH_BYTES_MAX: u64 = 4 << 20;
+/// A switch is likely for so long after a revision has become ready.
+const SWITCH_LIKELY_US: i64 = 15 * 60 * 1_000_000;
 
 impl Pipeline {
     /// A coordinator that goes on from `view`.
@@ -199,6 +202,7 @@ impl Pipeline {
             "totals": self.book.totals,
             "working_bytes": self.book.working_bytes(),
             "swap_us": self.book.swap_times.to_json(),
+            "stood_back": self.commands.stood_back_count,
         })
     }
 
@@ -353,9 +357,13 @@ impl Pipeline {
 
     pub(super) fn full(&self) -> bool {
         self.cycle.bytes >= self.settings.cycle_bytes_max
-            || self.cycle.bytes >= SWITCH_BYTES_MAX && self.book.registry.awaits_switch()
+            || self.cycle.bytes >= SWITCH_BYTES_MAX && self.is_switch_likely()
             || !self.cycle.refusals.is_empty()
             || self.cycle.lane_fault.is_some()
+    }
+
+    fn is_switch_likely(&self) -> bool {
+        self.book.registry.awaits_switch(self.view.engine_time() - SWITCH_LIKELY_US)
     }
 
     fn should_close(&self, now: i64) -> bool {

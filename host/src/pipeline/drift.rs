@@ -1,6 +1,6 @@
 //! Where the configuration says otherwise than what runs.
 
-use super::rules::Loaded;
+use super::rules::{ConfiguredRules, Loaded};
 use crate::config::Manage;
 use crate::registry::Registry;
 use serde_json::Value;
@@ -12,6 +12,8 @@ pub struct Drift {
     /// Who decides which rules run.
     manage: Manage,
     configured: Vec<Configured>,
+    /// Rules that are configured and cannot be read, and why.
+    unread: BTreeMap<String, String>,
     /// What a start has found that does not change while the host runs, in words.
     notes: Vec<String>,
 }
@@ -29,7 +31,7 @@ struct Configured {
 impl Drift {
     /// Of these rules.
     #[must_use]
-    pub fn new(manage: Manage, configured: &[Loaded]) -> Self {
+    pub fn new(manage: Manage, configured: &ConfiguredRules) -> Self {
         let rule = |loaded: &Loaded| {
             let revision = loaded.revision("", "");
             Configured {
@@ -39,7 +41,8 @@ impl Drift {
                 params: revision.params,
             }
         };
-        Self { manage, configured: configured.iter().map(rule).collect(), notes: Vec::new() }
+        let unread = configured.unread.clone();
+        Self { manage, configured: configured.rules.iter().map(rule).collect(), unread, notes: Vec::new() }
     }
 
     /// Notes something else, in words.
@@ -59,7 +62,10 @@ impl Drift {
         let configured = self.configured.iter().filter_map(|c| self.of_configured(c, registry));
         let named = |rule: &String| self.configured.iter().any(|c| c.rule == *rule);
         let others = registry.live.keys().filter(|rule| registry.taken_over.contains(*rule) && !named(rule));
-        let others = others.filter_map(|rule| self.says(registry, rule, "is not in the configuration"));
+        let others = others.filter_map(|rule| match self.unread.get(rule) {
+            Some(why) => self.says(registry, rule, &format!("cannot be read as it is configured ({why})")),
+            None => self.says(registry, rule, "is not in the configuration"),
+        });
         self.notes.iter().cloned().chain(configured).chain(others).collect()
     }
 
@@ -116,7 +122,8 @@ mod tests {
             label_id: "l".into(),
             params: BTreeMap::from([("min".to_owned(), Value::from("1"))]),
         };
-        Drift { manage, configured: vec![configured], notes: vec!["--remove x".into()] }
+        let unread = BTreeMap::from([("unread".to_owned(), "no such file".to_owned())]);
+        Drift { manage, configured: vec![configured], unread, notes: vec!["--remove x".into()] }
     }
 
     fn live(registry: &mut Registry, rule: &str, min: &str) {
@@ -155,6 +162,9 @@ mod tests {
         assert!(said(&registry).is_empty());
         live(&mut registry, "other", "1");
         assert!(said(&registry)[0].contains("other is not in the configuration"));
+        registry.taken_over.insert("unread".into());
+        live(&mut registry, "unread", "1");
+        assert!(said(&registry)[1].contains("unread cannot be read as it is configured (no such file)"));
         registry.live.clear();
         assert!(said(&registry)[0].contains("removed by a command; take it out"));
     }

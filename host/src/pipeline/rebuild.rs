@@ -36,7 +36,7 @@ struct Rebuild {
 /// A rule that is not configured; a state that does not read.
 pub fn build(inputs: Inputs, rule: &str) -> Result<Option<(Pipeline, Parts, SharedView)>, SetupError> {
     let Inputs { mut writer, view, positions, rules, sources, settings, .. } = inputs;
-    let loaded = rules.into_iter().find(|r| r.name == rule);
+    let loaded = rules.rules.into_iter().find(|r| r.name == rule);
     let loaded = loaded.ok_or_else(|| SetupError::NoSuchRule(rule.to_owned()))?;
     let mut registry = stored_registry(&view)?;
     if registry.leaving.contains(rule) {

@@ -267,6 +267,15 @@ fn keep_revision(
     Ok(())
 }
 
+/// The rules of a configuration.
+#[derive(Clone, Default)]
+pub struct ConfiguredRules {
+    /// Those that can run.
+    pub rules: Vec<Loaded>,
+    /// Those that commands decide on and whose configured file cannot run, and why.
+    pub unread: BTreeMap<String, String>,
+}
+
 /// A rule read from its file, compiled and checked.
 #[derive(Clone)]
 pub struct Loaded {
@@ -351,9 +360,9 @@ pub fn load_all(
     config: &Config,
     taken_over: &BTreeSet<String>,
     state: Option<&Path>,
-) -> Result<Vec<Loaded>, RulesError> {
+) -> Result<ConfiguredRules, RulesError> {
     let engine = rule_engine(state)?;
-    let mut rules = Vec::new();
+    let mut configured = ConfiguredRules::default();
     for (name, rule) in &config.rules {
         let path = config.resolve(&rule.path);
         let read = std::fs::read(&path).map_err(|error| RulesError::Unreadable {
@@ -362,12 +371,14 @@ pub fn load_all(
             error,
         });
         match read.and_then(|bytes| load(&engine, name, (path, bytes), &rule.params)) {
-            Err(_) if taken_over.contains(name) => {}
-            loaded => rules.push(loaded?),
+            Err(why) if taken_over.contains(name) => {
+                configured.unread.insert(name.clone(), why.to_string());
+            }
+            loaded => configured.rules.push(loaded?),
         }
     }
     engine.trim_cache();
-    Ok(rules)
+    Ok(configured)
 }
 
 /// Compiles and checks the rule in `file` (its path for messages, its bytes).

@@ -16,7 +16,7 @@ use super::outbox::WAITING_ROWS_MAX;
 use super::parts::{Reader, SharedView, Writer};
 use super::program::{Program, SourceProgram};
 use super::rows::{LOGS, POSITIONS, Positions, Scope};
-use super::rules::{Attached, Loaded, RulesError, attach, load_all};
+use super::rules::{Attached, ConfiguredRules, RulesError, attach, load_all};
 use super::sinks::{Served, SinkRun};
 use super::sources::{SourceInput, open_sources};
 use super::sweep::{Pair, SLICE_KEYS, SWEEP, Stage, Sweep};
@@ -38,6 +38,7 @@ use crate::state::{Commit, FjallStore, StateDir, StateWriter, Store, StoreError,
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why an engine cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +79,9 @@ pub enum SetupError {
     /// A rule to rebuild that the configuration does not have.
     #[error("--rebuild {0}: there is no [rules.{0}] in the configuration")]
     NoSuchRule(String),
+    /// An option for a source that the configuration does not have.
+    #[error("{0} {1}: there is no [sources.{1}] in the configuration")]
+    NoSuchSource(&'static str, String),
     /// The state has read a source that the configuration does not have.
     #[error(
         "source {0} was read into this state but is not configured; name it again, or use another state directory"
@@ -164,9 +168,12 @@ fn observed(sources: &[SourceInput]) -> BTreeMap<String, Arc<Observed>> {
     sources.iter().filter_map(|source| Some((source.name.clone(), source.observed.clone()?))).collect()
 }
 
+/// How long a start waits for commands that read the stopped state.
+const STATE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Opens what an engine is built from.
 fn inputs(config: &Config, options: &Options) -> Result<(StateDir, Inputs), SetupError> {
-    let dir = StateDir::open(&config.resolve(&config.state.dir))?;
+    let dir = StateDir::open_when_read(&config.resolve(&config.state.dir), STATE_PATIENCE)?;
     let store: Arc<dyn Store> = Arc::new(FjallStore::open(&dir.store_path())?);
     let (writer, view) = StateWriter::open(store)?;
     let (positions, sources) = open_sources(config, options, (stored_positions(&view)?, &dir))?;
@@ -208,7 +215,7 @@ pub struct Inputs {
     /// Partitions with their positions.
     pub positions: Positions,
     /// Rules.
-    pub rules: Vec<Loaded>,
+    pub rules: ConfiguredRules,
     /// Sources, by name.
     pub sources: Vec<SourceInput>,
     /// Sinks, by name.
@@ -223,7 +230,7 @@ pub struct Inputs {
 /// Rules and state that disagree; a state that does not read; a sink that is another state's.
 pub fn build(inputs: Inputs, options: &Options) -> Result<(Pipeline, Parts, SharedView), SetupError> {
     let Inputs { state, mut writer, view, mut positions, rules, mut sources, sinks, settings } = inputs;
-    let attached = attach(&rules, options, stored_registry(&view)?, &positions, &view)?;
+    let attached = attach(&rules.rules, options, stored_registry(&view)?, &positions, &view)?;
     let mut drift = Drift::new(options.manage, &rules);
     drift.note(attached.notes.clone());
 

@@ -200,14 +200,18 @@ fn a_revision_goes_its_way_and_back() {
     let again = world.ask(push("l2", "n", &["a", "b"])).unwrap();
     assert_eq!((again.done.revision, again.done.changed, again.rows.len()), (2, false, 0));
     assert_eq!(world.code(activate(2)), "not-ready");
+    assert!(!world.registry.awaits_switch(0));
     world.ask(prepare(2)).unwrap();
     assert_eq!(world.releases(), [Live, Preparing]);
     assert_eq!(world.code(activate(2)), "not-ready");
+    assert!(world.registry.awaits_switch(i64::MAX), "at any moment");
     world.finish();
     assert_eq!(world.releases(), [Live, Ready]);
+    assert_eq!([world.now, world.now + 1].map(|since| world.registry.awaits_switch(since)), [true, false]);
     assert_eq!(world.code(rollback()), "nothing-before");
     world.ask(activate(2)).unwrap();
     assert_eq!(world.releases(), [Retained, Live]);
+    assert!(!world.registry.awaits_switch(0));
     world.ask(rollback()).unwrap();
     assert_eq!(world.releases(), [Live, Retained]);
     assert_eq!(world.code(rollback()), "operation-under-way");

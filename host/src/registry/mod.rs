@@ -267,11 +267,17 @@ impl Registry {
         self.live.get(rule).and_then(|space| self.generation(*space))
     }
 
-    /// Labels of a revision that is not live are evaluated, or ready: a switch to it may be asked for at any moment.
+    /// Labels of a revision that is not live are evaluated, on sums that are there, or became ready since `since_us`: a switch to
+    /// it may be asked for at any moment.
     #[must_use]
-    pub fn awaits_switch(&self) -> bool {
-        let is_ahead =
-            |g: &&Generation| matches!(g.state, GenerationState::Sweeping | GenerationState::Ready);
+    pub fn awaits_switch(&self, since_us: i64) -> bool {
+        let ended =
+            |space: u32| self.operations.iter().rev().find(|o| o.new == space).and_then(|o| o.ended_us);
+        let is_ahead = |g: &&Generation| match g.state {
+            GenerationState::Sweeping => !self.namespace_of(g.namespace).is_some_and(|n| n.filling),
+            GenerationState::Ready => ended(g.space).is_some_and(|at| at >= since_us),
+            _ => false,
+        };
         self.generations.iter().filter(is_ahead).any(|g| self.live.get(&g.rule) != Some(&g.space))
     }
 

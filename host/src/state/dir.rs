@@ -1,15 +1,19 @@
 //! The state directory: owned by one process at a time, named by a random id, with a format version and an epoch.
 
 use super::error::StoreError;
+use crate::clock;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, Hasher};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The format that this version writes, and the newest it reads. Format 2 has counted sets in rows and sets that
 /// overflowed; all that format 1 holds reads the same in it, so that opening a directory of format 1 only says so.
 const FORMAT: u64 = 2;
+/// Between two looks at a directory that somebody has.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// An open state directory; the lock goes with it.
 #[derive(Debug)]
@@ -61,6 +65,20 @@ impl StateDir {
             Err(e) => return Err(io("read", &file)(e)),
         };
         Ok(Self { path: path.to_path_buf(), id, epoch, _lock: lock })
+    }
+
+    /// As [`StateDir::open`]; a process that only reads the stopped directory has it for a moment, and is waited for.
+    ///
+    /// # Errors
+    /// As [`StateDir::open`].
+    pub fn open_when_read(path: &Path, patience: Duration) -> Result<Self, StoreError> {
+        let begin = clock::moment();
+        loop {
+            match Self::open(path) {
+                Err(StoreError::InUse { .. }) if begin.elapsed() < patience => std::thread::sleep(PAUSE),
+                opened => return opened,
+            }
+        }
     }
 
     /// The directory.

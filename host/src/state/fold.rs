@@ -24,7 +24,7 @@ use crate::failpoint::{self, Step};
 use std::sync::Arc;
 
 /// Bytes after which a step takes no further page: one page's sets may bring many rows.
-const STEP_BYTES_MAX: u64 = 4 << 20;
+const STEP_BYTES_MAX: u64 = 1 << 20;
 
 /// A fold between two steps.
 #[derive(Debug)]

@@ -31,7 +31,7 @@ pub struct Limits {
     pub page_bytes: usize,
     /// Size from which a page is split.
     pub page_bytes_max: usize,
-    /// Pages that one step of a fold rewrites.
+    /// Pages that one step of a fold rewrites: a commit that comes meanwhile waits for it.
     pub fold_pages: usize,
     /// Bytes of pages of a shard that stand in memory.
     pub page_cache_bytes: usize,
@@ -54,7 +54,7 @@ impl Default for Limits {
             overlay_commits: 64,
             page_bytes: 32 << 10,
             page_bytes_max: 64 << 10,
-            fold_pages: 32,
+            fold_pages: 8,
             page_cache_bytes: 2 << 20,
             set_in_place_max: 64,
             set_row_bytes_max: 4 << 10,

@@ -33,6 +33,8 @@ const WINDOW: Duration = Duration::from_millis(500);
 struct Plan {
     retag: PathBuf,
     dir: PathBuf,
+    /// Where the stream's files lie; none = in `dir`.
+    stream_dir: Option<PathBuf>,
     rate: u64,
     turns: u64,
     rounds: u64,
@@ -57,6 +59,8 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let plan = Plan {
         retag: options.take("retag", PathBuf::new())?,
         dir: options.take("dir", PathBuf::new())?,
+        stream_dir: Some(options.take("stream-dir", PathBuf::new())?)
+            .filter(|dir| !dir.as_os_str().is_empty()),
         rate: options.take("rate", 100_000)?,
         turns: swaps.div_ceil(rounds.max(1)),
         rounds,
@@ -193,7 +197,16 @@ impl<'a> Round<'a> {
             huge_ids: false,
             ..Config::default()
         };
-        let mut live = Live::create(&dir.join("stream"), config, Some(997))?;
+        let stream = dir.join("stream");
+        if let Some(apart) = &plan.stream_dir {
+            if apart.exists() {
+                std::fs::remove_dir_all(apart).with_context(|| format!("empty {}", apart.display()))?;
+            }
+            std::fs::create_dir_all(apart).and_then(|()| std::fs::create_dir_all(&dir))?;
+            std::os::unix::fs::symlink(apart, &stream)
+                .with_context(|| format!("link {}", apart.display()))?;
+        }
+        let mut live = Live::create(&stream, config, Some(997))?;
         live.append(users + history)?;
         let judge = Judge::new(live.paths());
         let setup = Setup { http: SOCKET_ONLY, grace_s: plan.grace_s, workers: 0, more: "" };
@@ -259,7 +272,9 @@ impl<'a> Round<'a> {
         drop(self.watcher);
         let dir = self.host.dir.clone();
         self.host.stop()?;
-        std::fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
+        for dir in [Some(&dir), self.plan.stream_dir.as_ref()].into_iter().flatten() {
+            std::fs::remove_dir_all(dir).with_context(|| format!("remove {}", dir.display()))?;
+        }
         Ok(compared)
     }
 

@@ -57,6 +57,12 @@ impl Schedule {
         }
     }
 
+    /// Times that the stream stood back for a switch.
+    #[must_use]
+    pub fn stood_back(&self) -> u64 {
+        self.pipeline.stats()["stood_back"].as_u64().unwrap_or_default()
+    }
+
     /// Delivers one message; the outcome, once the engine has ended.
     pub fn step(&mut self, random: &mut Random) -> Option<Result<(), Failure>> {
         self.steps += 1;

@@ -34,6 +34,8 @@ pub struct Script {
     pub refused: BTreeMap<&'static str, u64>,
     /// Switches that were asked for and moved the rule to another namespace.
     pub moved: u64,
+    /// Times that the stream stood back for a switch, in runs that came to their end.
+    pub stood_back: u64,
     names: Vec<&'static str>,
     /// It pauses the rule too, and lets it go on.
     pub pauses: bool,
@@ -79,6 +81,7 @@ impl Script {
             done,
             refused,
             moved: 0,
+            stood_back: 0,
             names: Vec::new(),
             pauses: false,
         }
@@ -113,6 +116,7 @@ impl Script {
     pub fn clear(&mut self) {
         self.done.clear();
         self.moved = 0;
+        self.stood_back = 0;
         self.refused.clear();
     }
 
@@ -212,6 +216,7 @@ impl World {
             self.now = schedule.now;
             match outcome {
                 Some(Ok(())) => {
+                    script.stood_back += schedule.stood_back();
                     script.count();
                     return Fate::Ended;
                 }

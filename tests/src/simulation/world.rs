@@ -13,7 +13,7 @@ use retag_host::label::outbox::Place;
 use retag_host::pipeline::coordinator::Settings;
 use retag_host::pipeline::failure::Failure;
 use retag_host::pipeline::program::Code;
-use retag_host::pipeline::rules::{Loaded, load};
+use retag_host::pipeline::rules::{ConfiguredRules, Loaded, load};
 use retag_host::pipeline::setup::{Inputs, Options, SetupError, build, stored_positions};
 use retag_host::pipeline::sources::SourceInput;
 use retag_host::registry::command::Command;
@@ -300,7 +300,7 @@ impl World {
             writer,
             view,
             positions,
-            rules: rules.0.clone(),
+            rules: ConfiguredRules { rules: rules.0.clone(), ..ConfiguredRules::default() },
             sources: vec![source],
             sinks: vec![
                 SinkInput {
