@@ -233,13 +233,22 @@ const TAKEN: [Taken; 8] = [
 ];
 
 impl KafkaConfig {
+    /// `topic_pattern`, for whole names.
+    ///
+    /// # Errors
+    /// It is no regular expression.
+    #[cfg(feature = "kafka")]
+    pub fn pattern(&self) -> Result<Option<regex_lite::Regex>, regex_lite::Error> {
+        let whole = |pattern: &String| regex_lite::Regex::new(&format!("^(?:{pattern})$"));
+        self.topic_pattern.as_ref().map(whole).transpose()
+    }
+
     /// Whether it names that topic, or its pattern means it.
     #[must_use]
     pub fn reads(&self, topic: &str) -> bool {
         #[cfg(feature = "kafka")]
-        if let Some(pattern) = &self.topic_pattern {
-            return regex_lite::Regex::new(&format!("^(?:{pattern})$"))
-                .is_ok_and(|whole| whole.is_match(topic));
+        if let Ok(Some(pattern)) = self.pattern() {
+            return pattern.is_match(topic);
         }
         self.topics.iter().any(|named| named == topic)
     }

@@ -68,10 +68,7 @@ impl Kafka {
     /// # Errors
     /// As for [`Kafka::start`].
     pub fn start_with(own: &[(&str, &str)]) -> Result<Self> {
-        let installed = Server::Kafka.installed()?;
-        // Where it is not there, or another Java made it, classes are loaded as ever.
-        let classes = format!("-XX:SharedArchiveFile={}", installed.join(CLASSES).display());
-        Self::up(installed, own, &classes, None)
+        Self::start_listening(own, None)
     }
 
     /// Starts one that listens on a second port with `protocol` (`SASL_PLAINTEXT`, `SASL_SSL`), whose settings are named
@@ -80,7 +77,14 @@ impl Kafka {
     /// # Errors
     /// As for [`Kafka::start`].
     pub fn start_secured(protocol: &str, own: &[(&str, &str)]) -> Result<Self> {
-        Self::up(Server::Kafka.installed()?, own, "-Xshare:auto", Some(protocol))
+        Self::start_listening(own, Some(protocol))
+    }
+
+    fn start_listening(own: &[(&str, &str)], protocol: Option<&str>) -> Result<Self> {
+        let installed = Server::Kafka.installed()?;
+        // Where it is not there, or another Java made it, classes are loaded as ever.
+        let classes = format!("-XX:SharedArchiveFile={}", installed.join(CLASSES).display());
+        Self::up(installed, own, &classes, protocol)
     }
 
     /// Starts and stops one so that later ones find their classes loaded: a start then takes two thirds of the time.

@@ -60,8 +60,9 @@ pub(crate) fn a_broker_that_asks_for_a_password_is_read_and_written() {
     read_and_written(&kafka, &folder, "uthentication");
 }
 
-/// Where the binary has TLS; else the reason that it cannot be tried.
+/// Why TLS cannot be tried; none where the binary has it.
 pub(crate) fn tls_is_missing() -> Option<String> {
+    ready();
     let folder = Folder::new();
     folder.configure("type = \"files\"", "type = \"kafka\"");
     let tls = "bootstrap_servers = \"127.0.0.1:1\"\ntopics = [\"t\"]\nlibrdkafka = { \"security.protocol\" = \"ssl\" }";

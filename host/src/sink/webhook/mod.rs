@@ -20,7 +20,7 @@ use std::path::Path;
 use std::time::Duration;
 use target::Target;
 
-/// Most characters of it that are told.
+/// Most characters of an answer that are told.
 const TOLD_CHARS_MAX: usize = 200;
 
 /// The sink.

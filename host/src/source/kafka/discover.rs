@@ -123,9 +123,14 @@ impl Lookup<'_> {
         &self,
         known: &[(Partition, Position)],
     ) -> Result<(Vec<String>, BTreeMap<String, usize>), KafkaError> {
-        let topics = match &self.config.topic_pattern {
-            Some(pattern) => self.matched(pattern)?,
-            None => self.config.topics.clone(),
+        let topics = match self.config.pattern() {
+            Ok(Some(pattern)) => self.matched(&pattern)?,
+            Ok(None) => self.config.topics.clone(),
+            Err(error) => {
+                let pattern = self.config.topic_pattern.as_deref().unwrap_or_default();
+                let why = format!("topic_pattern `{pattern}`: {error}");
+                return Err(KafkaError::Setting { source_name: self.source_name.to_owned(), why });
+            }
         };
         for (topic, _) in known.iter().filter_map(|(partition, _)| partition.name.rsplit_once('/')) {
             if !topics.iter().any(|named| named == topic) {
@@ -145,17 +150,15 @@ impl Lookup<'_> {
         Ok((topics, counts))
     }
 
-    fn matched(&self, pattern: &str) -> Result<Vec<String>, KafkaError> {
-        let setting = |why: String| KafkaError::Setting { source_name: self.source_name.to_owned(), why };
-        let whole = regex_lite::Regex::new(&format!("^(?:{pattern})$"));
-        let whole = whole.map_err(|error| setting(format!("topic_pattern `{pattern}`: {error}")))?;
+    fn matched(&self, pattern: &regex_lite::Regex) -> Result<Vec<String>, KafkaError> {
         let metadata = self.patiently(|client, answer| client.fetch_metadata(None, answer))?;
         let names = metadata.topics().iter().map(|topic| topic.name());
         // Topics of the brokers' own are never meant.
-        let named = names.filter(|name| !name.starts_with("__") && whole.is_match(name));
+        let named = names.filter(|name| !name.starts_with("__") && pattern.is_match(name));
         let mut topics: Vec<String> = named.map(str::to_owned).collect();
         topics.sort();
         if topics.is_empty() {
+            let pattern = self.config.topic_pattern.as_deref().unwrap_or_default();
             return Err(self.missing(pattern, "no topic matches this pattern"));
         }
         Ok(topics)

@@ -2,6 +2,7 @@
 
 use super::client::{Client, connect, settings};
 use super::feed::{Feed, Wanted};
+use super::names_of;
 use crate::clock;
 use crate::config::KafkaConfig;
 use crate::source::observed::Observed;
@@ -40,8 +41,7 @@ impl LookBack {
         (source_name, config, folder): (&str, &KafkaConfig, &Path),
         partitions: &[Partition],
     ) -> Result<Self, KafkaError> {
-        let is_mine = |p: &Partition| (p.source == source_name).then(|| p.name.clone());
-        let names: Vec<Option<String>> = partitions.iter().map(is_mine).collect();
+        let names = names_of(source_name, partitions);
         let mut settings = settings(source_name, config, folder, names.iter().flatten().count())?;
         settings.set("group.id", format!("retag-look-back-{source_name}")); // librdkafka wants one; nothing is committed to it
         let client: Client = connect(source_name, &settings, &Arc::new(Observed::default()))?;

@@ -98,6 +98,11 @@ pub struct Opening<'a> {
     pub until_end: bool,
 }
 
+/// `topic/partition` by partition number of the state; none where it is of another source.
+fn names_of(source_name: &str, partitions: &[Partition]) -> Vec<Option<String>> {
+    partitions.iter().map(|p| (p.source == source_name).then(|| p.name.clone())).collect()
+}
+
 impl Kafka {
     /// A reader of the partitions in `partitions` that are of this source.
     ///
@@ -109,8 +114,7 @@ impl Kafka {
         observed: Arc<Observed>,
     ) -> Result<Self, KafkaError> {
         let Opening { source_name, config, folder, group, lease, boundary, until_end } = opening;
-        let is_mine = |p: &Partition| (p.source == source_name).then(|| p.name.clone());
-        let names: Vec<Option<String>> = partitions.iter().map(is_mine).collect();
+        let names = names_of(source_name, partitions);
         let (mut counts, mut ids) = (BTreeMap::new(), BTreeMap::new());
         for partition in partitions.iter().filter(|partition| partition.source == source_name) {
             let Some((topic, _)) = partition.name.rsplit_once('/') else { continue };
