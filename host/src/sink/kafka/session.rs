@@ -58,7 +58,7 @@ impl Session {
         let deadline = Deadline::of_call();
         let link = Link::open(&self.target, owner)?;
         let partitions = link.partitions(&self.target, deadline)?;
-        let topic_id = link.topic_id(&self.target, deadline);
+        let topic_id = link.topic_id(&self.target, deadline)?;
         let marker = if self.target.transactional { self.take_over(&link, deadline)? } else { None };
         self.link = Some(link);
         Ok(Found { marker, partitions, topic_id })

@@ -160,7 +160,7 @@ impl State {
     /// Looks whether the topic is the one that it was: one that was made anew takes messages like any other.
     fn look_at_topic(&mut self, deadline: Deadline) {
         let Some(link) = &self.session.link else { return };
-        let id = link.topic_id(&self.session.target, deadline);
+        let id = link.topic_id(&self.session.target, deadline).ok().flatten();
         self.looked = Some(clock::moment());
         if matches!((&self.topic.id, &id), (Some(before), Some(now)) if before != now) {
             self.topic.id = id;

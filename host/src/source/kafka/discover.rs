@@ -67,7 +67,7 @@ pub fn discover(
         found => found?,
     };
     lookup.check_cleanup(&topics)?;
-    let ids = topic_ids(&lookup.client, &topics, ANSWER);
+    let ids = topic_ids(&lookup.client, &topics, ANSWER).unwrap_or_default();
     let mut partitions = Vec::new();
     for (partition, position) in known {
         partitions.push((lookup.check_known(partition, &counts, &ids)?, *position));

@@ -43,6 +43,8 @@ const COMMIT_EVERY: Duration = Duration::from_secs(1);
 /// How often the topics' partitions are counted, and how long the broker may take for it.
 const COUNT_EVERY: Duration = Duration::from_secs(10);
 const COUNT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long brokers that have just answered may take to tell the ids of topics.
+pub(crate) const IDS_TIMEOUT: Duration = Duration::from_millis(300);
 /// How often a broker that does not answer is asked whether it is back, and how long it may take.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 const ASK_TIMEOUT: Duration = Duration::from_millis(500);
@@ -182,7 +184,8 @@ impl Kafka {
     /// coming up may not know yet what it has: a topic is gone that is not there twice.
     fn count(&mut self) -> Result<(), KafkaError> {
         for (topic, before) in &self.counts {
-            let Ok(metadata) = self.stream.client().fetch_metadata(Some(topic), COUNT_TIMEOUT) else { break };
+            let metadata = self.stream.client().fetch_metadata(Some(topic), COUNT_TIMEOUT);
+            let Ok(metadata) = metadata else { return Ok(()) };
             let of_topic = metadata.topics().iter().find(|t| t.name() == topic);
             let error = of_topic.and_then(|t| t.error()).map(RDKafkaErrorCode::from);
             if error == Some(RDKafkaErrorCode::UnknownTopicOrPartition) {
@@ -200,7 +203,7 @@ impl Kafka {
             }
         }
         let topics: Vec<String> = self.ids.keys().cloned().collect();
-        let ids = topic_ids(self.stream.client(), &topics, COUNT_TIMEOUT);
+        let ids = topic_ids(self.stream.client(), &topics, IDS_TIMEOUT).unwrap_or_default();
         let other = |(topic, before): (&String, &String)| {
             let now = ids.get(topic).filter(|now| *now != before)?;
             Some(discover::replaced(&self.source_name, topic, (before, now)))

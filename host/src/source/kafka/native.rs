@@ -10,6 +10,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::bindings as rd;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{IsError as _, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
 use std::ptr::NonNull;
@@ -163,22 +164,32 @@ pub(crate) fn metadata(list: &TopicPartitionList) -> Vec<String> {
 }
 
 /// The ids of topics, as far as the broker tells them: a topic that is removed and made again has another one.
+///
+/// None = no answer in this time, which is to be short: while such a request is open and the brokers are away, librdkafka
+/// connects again and again without a pause, with most of a processor.
 pub(crate) fn topic_ids<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     topics: &[String],
     timeout: Duration,
-) -> BTreeMap<String, String> {
+) -> Option<BTreeMap<String, String>> {
     let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     let names: Vec<CString> = topics.iter().filter_map(|topic| CString::new(topic.as_str()).ok()).collect();
     let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
     let mut ids = BTreeMap::new();
+    let mut answered = false;
     // SAFETY: the names live longer than the collection; what is made here is destroyed here; what the event owns is read
     // before it is destroyed.
     unsafe {
         let client = client.client().native_ptr();
         let queue = rd::rd_kafka_queue_new(client);
+        let options = rd::rd_kafka_AdminOptions_new(
+            client,
+            rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
+        );
+        // A time out of its bounds is refused: then it has the client's own.
+        rd::rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, std::ptr::null_mut(), 0);
         let wanted = rd::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
-        rd::rd_kafka_DescribeTopics(client, wanted, std::ptr::null(), queue);
+        rd::rd_kafka_DescribeTopics(client, wanted, options, queue);
         let event = rd::rd_kafka_queue_poll(queue, timeout_ms);
         let result =
             if event.is_null() { std::ptr::null() } else { rd::rd_kafka_event_DescribeTopics_result(event) };
@@ -201,12 +212,14 @@ pub(crate) fn topic_ids<C: ConsumerContext>(
             }
         }
         if !event.is_null() {
+            answered = rd::rd_kafka_event_error(event) != RDKafkaRespErr::RD_KAFKA_RESP_ERR__TIMED_OUT;
             rd::rd_kafka_event_destroy(event);
         }
         rd::rd_kafka_TopicCollection_destroy(wanted);
+        rd::rd_kafka_AdminOptions_destroy(options);
         rd::rd_kafka_queue_destroy(queue);
     }
     // Brokers that know no ids give zeros.
     ids.retain(|_, id| id.bytes().any(|byte| byte != b'A'));
-    ids
+    answered.then_some(ids)
 }
