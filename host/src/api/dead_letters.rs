@@ -115,7 +115,7 @@ fn page(reader: &Reader, name: &str, query: &ListQuery) -> Result<DeadLetters, A
 }
 
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct WhichBody {
     /// Ids of letters.
     #[serde(default)]

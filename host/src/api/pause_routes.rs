@@ -51,7 +51,7 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 #[derive(Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct PauseBody {
     /// Gives up what is being prepared; without it a pause is refused meanwhile.
     #[serde(default)]

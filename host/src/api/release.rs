@@ -16,7 +16,7 @@ use crate::registry::preview::{Compared, compare};
 use crate::registry::revision::{AUDIT_PREFIX, AuditEntry, HeldKeys, LabelPreview, Preview, Release, Report};
 use crate::registry::sampling::Carried;
 use crate::registry::{Adopted, Generation, Refusal, Registry, Revision};
-use crate::source::{SourceError, Unit};
+use crate::source::Unit;
 use crate::state::{Record, Slot, Table, split_entity_key};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -278,7 +278,13 @@ fn of_revision(reader: &Reader, revision: &Revision, lagging: bool) -> Result<Re
 
 /// What a revision changes, and what history it needs.
 pub(super) fn plan(reader: &Reader, rule: &str, number: u32) -> Result<Plan, ApiError> {
-    Ok(reader.registry.plan(rule, number, histories(reader)?)?)
+    planned(reader, &reader.registry, (rule, number))
+}
+
+fn planned(reader: &Reader, registry: &Registry, (rule, number): (&str, u32)) -> Result<Plan, ApiError> {
+    let mut plan = registry.plan(rule, number, histories(reader)?)?;
+    plan.obstacles.extend(history_gone(reader, &plan).map(|gone| gone.to_string()));
+    Ok(plan)
 }
 
 /// What a file that is perhaps no revision yet changes.
@@ -289,7 +295,7 @@ pub(super) fn plan_of(reader: &Reader, file: Revision) -> Result<FilePlan, ApiEr
     if same.is_none() {
         registry.revisions.push(Revision { number, ..file });
     }
-    let plan = registry.plan(&rule, number, histories(reader)?)?;
+    let plan = planned(reader, &registry, (&rule, number))?;
     let diff = plan.against.map(|live| registry.diff(&rule, live, number)).transpose()?;
     let release = same.map(|number| registry.release(&rule, number));
     Ok(FilePlan { revision: same, release, plan, diff })
@@ -316,14 +322,17 @@ fn histories(reader: &Reader) -> Result<Vec<SourceHistory>, ApiError> {
 
 /// Whether the sources still hold the history that a revision needs.
 pub(super) fn check_history(reader: &Reader, rule: &str, number: u32) -> Result<(), ApiError> {
-    if plan(reader, rule, number)?.history.is_none() || !reader.about.complete() {
-        return Ok(());
+    let plan = reader.registry.plan(rule, number, histories(reader)?)?;
+    history_gone(reader, &plan).map_or(Ok(()), |gone| Err(gone.into()))
+}
+
+/// The sources do not hold the history that a plan needs.
+fn history_gone(reader: &Reader, plan: &Plan) -> Option<Refusal> {
+    if plan.history.is_none() || !reader.about.complete() {
+        return None;
     }
-    let gone = |error: SourceError| {
-        let (rule, why) = (rule.to_owned(), error.to_string());
-        Refusal::HistoryGone { rule, revision: number, why }
-    };
-    Ok(holds(reader, |_, partition| partition.begins).map_err(gone)?)
+    let error = holds(reader, |_, partition| partition.begins).err()?;
+    Some(Refusal::HistoryGone { rule: plan.rule.clone(), revision: plan.revision, why: error.to_string() })
 }
 
 /// What activating a revision would change now, and the command that keeps it.

@@ -306,7 +306,7 @@ async fn preview(wish: Wish, path: Named<(String, u32)>) -> Answer {
 }
 
 #[derive(Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct SampleBody {
     /// Keys to look at, about. Default 10,000.
     #[serde(default, deserialize_with = "whole")]
@@ -349,7 +349,7 @@ async fn sample(
 }
 
 #[derive(Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct ActivateBody {
     /// Id of a preview.
     preview: Option<String>,
@@ -380,7 +380,7 @@ async fn activate(
 }
 
 #[derive(Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct RollbackBody {
     /// Who hears of changes alone (`deliver = "changes"`) hears of each key too, in place of one summary.
     #[serde(default)]
@@ -399,7 +399,7 @@ pub(super) async fn submitted(wish: Write, sent: &[u8], command: Command) -> Ans
 }
 
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct ParamsBody {
     params: BTreeMap<String, Value>,
 }

@@ -333,7 +333,7 @@ async fn key_labels(State(api): Shared, path: Named<(String, String)>, query: As
 }
 
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct BatchRequest {
     #[schemars(length(max = 1000))]
     keys: Vec<String>,

@@ -137,7 +137,7 @@ async fn show(State(api): Shared, path: Named<String>) -> Answer {
 }
 
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct ResyncBody {
     /// Only keys that carry this label, here or there; none = everything.
     #[serde(default)]

@@ -44,7 +44,7 @@ pub struct Tokens {
 
 /// What a token is to be.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct NewTokenRequest {
     /// What it allows.
     pub role: Role,

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 /// Why something is changed, and on whose behalf.
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct Why {
     /// Why, for the audit.
     #[serde(default)]

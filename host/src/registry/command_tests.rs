@@ -8,6 +8,8 @@ mod adoptions;
 mod managed;
 #[path = "pause_tests.rs"]
 mod pauses;
+#[path = "plan_tests.rs"]
+mod plans;
 #[path = "remove_tests.rs"]
 mod removals;
 

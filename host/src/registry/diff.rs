@@ -93,8 +93,16 @@ fn params(old: &Revision, new: &Revision) -> Vec<Changed> {
     changed(&old.params, &new.params).into_iter().map(of).collect()
 }
 
+/// By name; the numbers that things have inside of a file say nothing.
 fn named<T: Serialize>(all: &[T], name: impl Fn(&T) -> &String) -> BTreeMap<String, Value> {
-    all.iter().map(|one| (name(one).clone(), serde_json::to_value(one).unwrap_or_default())).collect()
+    let shown = |one: &T| {
+        let mut value = serde_json::to_value(one).unwrap_or_default();
+        if let Value::Object(members) = &mut value {
+            members.remove("id");
+        }
+        value
+    };
+    all.iter().map(|one| (name(one).clone(), shown(one))).collect()
 }
 
 /// What the manifest says beside aggregates and labels; tables and parameters one by one.

@@ -31,6 +31,9 @@ pub struct Difference {
     pub changed: Vec<String>,
     /// Only in the live one.
     pub removed: Vec<String>,
+    /// In both and declared alike, but made by other code or from other parameters: whether they differ only keys tell.
+    #[serde(default)]
+    pub perhaps: Vec<String>,
 }
 
 /// What a revision changes.
@@ -110,10 +113,13 @@ impl Registry {
         });
         let ready = self.generation_of(rule, number).is_some_and(|g| g.state == GenerationState::Ready);
         let next = format!("`retag rule {} {rule}@{number}`", if ready { "activate" } else { "prepare" });
-        let aggregates = difference(live, new, |r| {
+        let other_map = kind == PlanKind::Aggregates && live.is_some_and(|live| live.map_id != new.map_id);
+        let aggregates = difference((live, new), other_map, |r| {
             let aggregates = r.manifest.aggregates.iter();
             aggregates.map(|a| (a.name.clone(), serde_json::json!([a.kind, a.value, a.window]))).collect()
         });
+        let of_same_names =
+            aggregates.added.is_empty() && aggregates.changed.is_empty() && aggregates.removed.is_empty();
         Ok(Plan {
             rule: rule.to_owned(),
             revision: number,
@@ -126,19 +132,20 @@ impl Registry {
                         history.words("new aggregates", &next)
                     )
                 }
-                Some(history) if aggregates == Difference::default() => {
+                Some(history) if of_same_names => {
                     history.words("new aggregates, of the same names but by another `map`", &next)
                 }
+                Some(history) if other_map => history.words("new aggregates, by another `map`", &next),
                 Some(history) => history.words("new aggregates", &next),
                 None => words(kind, (rule, number), &next),
             },
             obstacles: if kind == PlanKind::Nothing { Vec::new() } else { self.obstacles(new) },
             history,
             aggregates,
-            labels: difference(live, new, |r| {
+            labels: difference((live, new), kind != PlanKind::Nothing, |r| {
                 r.manifest.labels.iter().map(|l| (l.name.clone(), l.values.clone().into())).collect()
             }),
-            params: difference(live, new, |r| r.params.clone()),
+            params: difference((live, new), false, |r| r.params.clone()),
         })
     }
 
@@ -217,9 +224,10 @@ impl HistoryPlan {
     }
 }
 
+/// `by_other_code`: what is declared alike need not be alike.
 fn difference(
-    live: Option<&Revision>,
-    new: &Revision,
+    (live, new): (Option<&Revision>, &Revision),
+    by_other_code: bool,
     parts: impl Fn(&Revision) -> BTreeMap<String, Value>,
 ) -> Difference {
     let (old, new) = (live.map(&parts).unwrap_or_default(), parts(new));
@@ -230,6 +238,7 @@ fn difference(
             (None, _) => difference.added.push(name.clone()),
             (_, None) => difference.removed.push(name.clone()),
             (Some(a), Some(b)) if a != b => difference.changed.push(name.clone()),
+            (Some(_), Some(_)) if by_other_code => difference.perhaps.push(name.clone()),
             _ => {}
         }
     }

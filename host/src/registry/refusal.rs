@@ -232,8 +232,8 @@ impl Refusal {
             Self::UnknownRevision { .. } => "`retag rule ls RULE` lists its revisions",
             Self::Changed(_) => "read its revisions again (`retag rule ls RULE`), then decide again",
             Self::UnderWay { .. } => {
-                "wait until it has ended (`retag rule show RULE`); what is being prepared can be cancelled, and \
-                 `retag rule pause RULE --force` gives it up"
+                "wait until it has ended (`retag rule show RULE` says how far it is; on a stopped directory it goes on with the next \
+                 `retag run`); what is being prepared can be cancelled, and `retag rule pause RULE --force` gives it up"
             }
             Self::NotReady { .. } => "`retag rule show RULE` says how far it is",
             Self::NoHistory { .. } => {

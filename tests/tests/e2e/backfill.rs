@@ -358,6 +358,8 @@ fn a_history_that_is_not_there_is_refused_by_name() {
     let file = std::fs::OpenOptions::new().write(true).open(folder.path("o.p0.json")).unwrap();
     file.write_all_at(b" ", 0).unwrap();
     refused(&folder, &["prepare", "payer@2"], &["history-gone", "file-replaced", "o.p0.json"]);
+    let planned = rule(&folder, &["plan", "payer@2"]);
+    assert!(planned.contains("would be refused") && planned.contains("file-replaced"), "{planned}");
     file.write_all_at(b"{", 0).unwrap();
     rule(&folder, &["prepare", "payer@2"]);
     rule(&folder, &["cancel", "payer@2"]);

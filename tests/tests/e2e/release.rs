@@ -49,6 +49,8 @@ fn last_cause(folder: &Folder) -> (String, u64) {
 fn parameters_are_changed_previewed_activated_and_taken_back_while_it_runs() {
     let folder = shop();
     let mut host = running(&folder);
+    let as_it_is = rule(&folder, &["params", "set", "payer", "big_spender_min=5000.00"]);
+    assert!(as_it_is.contains("payer@1 is live already: nothing to do"), "{as_it_is}");
     let out = rule(&folder, &["params", "set", "payer", "big_spender_min=3000.00", "--reason", "spring"]);
     assert!(out.contains("payer@2 is ready, 2 keys evaluated"), "{out}");
     assert_eq!(told(&folder), FIRST, "something was told before it is live");
@@ -398,6 +400,8 @@ fn the_routes_answer_with_status_codes_of_their_own() {
     let activate = "POST /v1/rules/payer/revisions/2/activate";
     assert_eq!(code(ask(&folder, activate, b"")), (409, "not-ready".into()));
     assert_eq!(code(ask(&folder, activate, br#"{"preview":"2-1"}"#)), (400, "bad-request".into()));
+    let (status, null) = ask(&folder, activate, b"null");
+    assert!(status == 400 && null.to_string().contains("expected an object"), "{null}");
     let (status, prepared) = ask(&folder, "POST /v1/rules/payer/revisions/2/prepare", b"");
     assert_eq!(status, 202);
     let operation = format!("GET /v1/operations/{}", prepared["operation"]);

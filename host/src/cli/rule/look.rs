@@ -191,6 +191,11 @@ pub(in crate::cli) fn differences(what: &str, of: &Difference, out: &mut Out) ->
             out.line(&format!("  {sign} {what} {name}"))?;
         }
     }
+    for name in &of.perhaps {
+        out.line(&format!(
+            "  ? {what} {name} (declared alike, by other code or parameters: the preview counts keys)"
+        ))?;
+    }
     Ok(())
 }
 

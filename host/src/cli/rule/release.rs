@@ -317,20 +317,25 @@ pub fn prepare(args: &PrepareArgs) -> anyhow::Result<()> {
 
 fn prepared(session: &Session, done: &Done, name: &str, wait: bool) -> anyhow::Result<()> {
     let next = format!("`retag rule preview {name}`, `retag rule activate {name}`");
-    let known = || -> anyhow::Result<Vec<String>> {
-        let path = RevisionArg { rule: done.rule.clone(), revision: done.revision }.path("");
-        let revision: RevisionAnswer = session.asker.read(&path)?;
-        Ok(revision.held.words().into_iter().chain(lacking(revision.lacks, &done.rule)).collect())
+    let revision = || -> anyhow::Result<RevisionAnswer> {
+        session.asker.read(&RevisionArg { rule: done.rule.clone(), revision: done.revision }.path(""))
+    };
+    let known = |revision: RevisionAnswer| -> Vec<String> {
+        revision.held.words().into_iter().chain(lacking(revision.lacks, &done.rule)).collect()
     };
     match done.operation {
         None => {
-            let ready = format!("{name} is ready; {next}");
-            session.print(done, &[vec![ready], known()?].concat())
+            let revision = revision()?;
+            let ready = match revision.release {
+                Release::Live | Release::Paused => format!("{name} is live already: nothing to do"),
+                _ => format!("{name} is ready; {next}"),
+            };
+            session.print(done, &[vec![ready], known(revision)].concat())
         }
         Some(id) if wait && session.asker.is_running() => {
             let operation = session.wait_until_ready(id, name)?;
             let ready = format!("{name} is ready, {} keys evaluated; {next}", operation.keys);
-            session.print(&operation, &[vec![ready], known()?].concat())
+            session.print(&operation, &[vec![ready], known(revision()?)].concat())
         }
         Some(id) if session.asker.is_running() => {
             session.print(done, &[format!("{name} is being prepared: operation {id}")])
