@@ -27,6 +27,7 @@ use crate::source::Block;
 use crate::state::{SHARDS, View};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How the engine runs.
 #[derive(Clone, Debug)]
@@ -114,6 +115,10 @@ pub struct Pipeline {
     pub(super) audience: Audience,
     /// Sources that do not hold their whole history.
     pub(super) incomplete: Vec<String>,
+    /// Folds wait while it is true ([`crate::state::StateWriter::hold`]).
+    pub(super) hold: Arc<AtomicBool>,
+    /// Since when a command waits for its commit, engine time.
+    waits_since: Option<i64>,
 }
 
 /// Most bytes of an open cycle that a stop still commits.
@@ -123,6 +128,9 @@ const STOP_BYTES_MAX: u64 = 8 << 20;
 const SWITCH_BYTES_MAX: u64 = 4 << 20;
 /// A switch is likely for so long after a revision has become ready.
 const SWITCH_LIKELY_US: i64 = 15 * 60 * 1_000_000;
+
+/// Longest that folds wait for commands: one may itself wait long, as behind a resume, and what is not folded lies in memory.
+const HOLD_US: i64 = 1_000_000;
 
 impl Pipeline {
     /// A coordinator that goes on from `view`.
@@ -167,6 +175,8 @@ impl Pipeline {
             stood_still: Vec::new(),
             audience: Audience::default(),
             incomplete: Vec::new(),
+            hold: Arc::default(),
+            waits_since: None,
         }
     }
 
@@ -569,6 +579,9 @@ impl Actor for Pipeline {
             return;
         }
         let done = self.take(message, now, out).and_then(|()| self.advance(now, out));
+        self.waits_since = (!self.commands.is_done()).then(|| self.waits_since.unwrap_or(now));
+        let holds = self.waits_since.is_some_and(|since| now - since < HOLD_US);
+        self.hold.store(holds, Ordering::Relaxed);
         if let Err(failure) = done {
             self.end(Err(failure), out);
         }

@@ -22,6 +22,7 @@ use super::store::{Batch, Row, Table};
 use super::writer::{StateWriter, block_key};
 use crate::failpoint::{self, Step};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Bytes after which a step takes no further page: one page's sets may bring many rows.
 const STEP_BYTES_MAX: u64 = 1 << 20;
@@ -70,7 +71,7 @@ impl StateWriter {
         let (mut batch, mut pages) = (Batch::default(), PageCache::clone(&shard.pages));
         for _ in 0..self.limits.fold_pages.max(1) {
             report.finished = !self.fold_page(&mut job, &shard, (&mut batch, &mut pages), &mut report)?;
-            if report.finished || report.bytes > STEP_BYTES_MAX {
+            if report.finished || report.bytes > STEP_BYTES_MAX || self.hold.load(Ordering::Relaxed) {
                 break;
             }
         }

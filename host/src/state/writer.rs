@@ -19,6 +19,7 @@ use super::view::View;
 use super::{CommitId, SHARDS};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Bounds of overlay, pages and folds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +90,7 @@ pub struct StateWriter {
     /// Member chunks that differ from their stored rows, per shard.
     pub(super) dirty: Vec<BTreeSet<ChunkKey>>,
     pub(super) fold: Option<FoldJob>,
+    pub(super) hold: Arc<AtomicBool>,
     written: Written,
     failed: bool,
 }
@@ -137,9 +139,16 @@ impl StateWriter {
         let written = Written::default();
         let page_starts = Arc::new(PageStarts::new(SHARDS));
         let view = Arc::new(View { last: Arc::new(last), snapshot, shards, written, page_starts });
+        let (view_of_last, hold) = (Arc::clone(&view), Arc::default());
         let writer =
-            Self { store, limits, view: Arc::clone(&view), dirty, fold: None, written, failed: false };
+            Self { store, limits, view: view_of_last, dirty, fold: None, hold, written, failed: false };
         Ok((writer, view))
+    }
+
+    /// While it is true, a step of a fold ends with the page that it is at: a commit waits for it.
+    #[must_use]
+    pub fn hold(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.hold)
     }
 
     /// The view of the last durable commit.
