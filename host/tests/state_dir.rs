@@ -45,6 +45,22 @@ fn state_dir_of_an_older_format_is_taken_over_and_says_so() {
 }
 
 #[test]
+fn state_dir_knows_the_processes_that_had_it_unless_it_is_older_than_that() {
+    let root = tempfile::tempdir().unwrap();
+    let (path, old) = (root.path().join("state"), root.path().join("old"));
+    drop(StateDir::open(&path).unwrap()); // it was looked at, and nothing ran
+    let enlist = |path: &std::path::Path| StateDir::open(path).unwrap().enlist().unwrap();
+    let first = enlist(&path);
+    let second = enlist(&path);
+    assert_eq!((first.len(), second.len()), (1, 2));
+    assert_eq!(second[..1], first[..]);
+    // One that ran before there was such a list: who had it is not known, now or later.
+    drop(StateDir::open(&old).unwrap());
+    std::fs::remove_file(old.join("hosts")).unwrap();
+    assert!(enlist(&old).is_empty() && enlist(&old).is_empty());
+}
+
+#[test]
 fn state_dir_refuses_what_it_cannot_read() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("state");

@@ -51,6 +51,7 @@ mod sql;
 #[path = "servers/topic.rs"]
 mod topic;
 
+use libtest_mimic::Trial;
 use retag_tests::trial::{Server, needing_more, run};
 use std::process::ExitCode;
 
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
         sink_kafka::a_broker_that_is_away_or_killed_is_waited_for: Kafka;
         sink_kafka::a_group_that_was_forgotten_is_made_up_for_by_the_messages: Kafka;
         sink_kafka::of_two_hosts_on_copies_of_a_state_one_is_shut_out: Kafka;
+        sink_kafka::who_is_started_again_behind_a_copy_is_refused: Kafka;
         sink_kafka::what_cannot_be_is_refused_by_name: Kafka;
         sink_kafka::without_rights_the_sink_says_so: Kafka;
         sink_kafka::at_least_once_tells_again_under_the_same_ids: Kafka;
@@ -118,11 +120,15 @@ fn main() -> ExitCode {
         processes::a_port_that_is_taken_for_a_moment_is_waited_for: Redis;
         processes::the_death_of_its_holder_ends_a_server: Redis;
     ];
-    trials.push(needing_more(
+    trials.push(behind_tls());
+    run(trials)
+}
+
+fn behind_tls() -> Trial {
+    needing_more(
         "secured::a_broker_behind_tls_is_read_and_written",
         &[Server::Kafka],
         secured::tls_is_missing,
         secured::a_broker_behind_tls_is_read_and_written,
-    ));
-    run(trials)
+    )
 }

@@ -179,8 +179,9 @@ fn inputs(config: &Config, options: &Options) -> Result<(StateDir, Inputs), Setu
     let (positions, sources) = open_sources(config, options, (stored_positions(&view)?, &dir))?;
     let sinks = open_sinks(config)?;
     let rules = load_all(config, &stored_registry(&view)?.taken_over, Some(dir.path()))?;
+    let owner = Owner { state_id: dir.id().to_owned(), epoch: dir.epoch(), hosts: dir.enlist()?.into() };
     let inputs = Inputs {
-        state: (dir.id().to_owned(), dir.epoch()),
+        owner,
         writer,
         view,
         positions,
@@ -206,8 +207,8 @@ fn inputs(config: &Config, options: &Options) -> Result<(StateDir, Inputs), Setu
 
 /// Everything that an engine is built from.
 pub struct Inputs {
-    /// Id and epoch of the state.
-    pub state: (String, u64),
+    /// Whose transitions the sinks are given.
+    pub owner: Owner,
     /// The state's writer.
     pub writer: StateWriter,
     /// Its view.
@@ -229,7 +230,7 @@ pub struct Inputs {
 /// # Errors
 /// Rules and state that disagree; a state that does not read; a sink that is another state's.
 pub fn build(inputs: Inputs, options: &Options) -> Result<(Pipeline, Parts, SharedView), SetupError> {
-    let Inputs { state, mut writer, view, mut positions, rules, mut sources, sinks, settings } = inputs;
+    let Inputs { owner, mut writer, view, mut positions, rules, mut sources, sinks, settings } = inputs;
     let attached = attach(&rules.rules, options, stored_registry(&view)?, &positions, &view)?;
     let mut drift = Drift::new(options.manage, &rules);
     drift.note(attached.notes.clone());
@@ -254,7 +255,6 @@ pub fn build(inputs: Inputs, options: &Options) -> Result<(Pipeline, Parts, Shar
 
     let shared = SharedView::new(view.clone());
     let mut parts: Parts = Vec::new();
-    let owner = Owner { state_id: state.0, epoch: state.1 };
     let mut runs = Vec::new();
     for (number, sink) in sinks.into_iter().enumerate() {
         let (run, deliverer) = serve(number, sink, &owner, (&book, view.commit()))?;
@@ -264,6 +264,7 @@ pub fn build(inputs: Inputs, options: &Options) -> Result<(Pipeline, Parts, Shar
     let workers = settings.workers;
     let mut pipeline = Pipeline::new(program.clone(), settings, ledger.clone(), view, book);
     (pipeline.drift, pipeline.audience, pipeline.sinks) = (drift, audience, runs);
+    pipeline.hold = writer.hold();
     let incomplete = sources.iter().filter(|source| !source.complete);
     pipeline.incomplete = incomplete.map(|source| source.name.clone()).collect();
     pipeline.next_lane()?;

@@ -23,6 +23,7 @@ use crate::label::outbox::Place;
 use crate::label::{Cause, SWITCH, Transition};
 use message::{Message, Summary};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A sink that cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -179,12 +180,14 @@ pub fn hears(deliver: Deliver, transition: &Transition) -> bool {
 }
 
 /// Whose transitions a sink is given.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Owner {
     /// Random id of the state.
     pub state_id: String,
     /// Its epoch.
     pub epoch: u64,
+    /// The processes that had its directory, the last of them this one; none where nobody keeps count.
+    pub hosts: Arc<[String]>,
 }
 
 /// Something that messages are delivered to.

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     fn owner(state_id: &str) -> Owner {
-        Owner { state_id: state_id.to_owned(), epoch: 1 }
+        Owner { state_id: state_id.to_owned(), epoch: 1, ..Owner::default() }
     }
 
     fn message(index: u32) -> Message<'static> {

@@ -53,7 +53,7 @@ pub enum KafkaError {
     HistoryGone { source_name: String, partition: String, position: Position, why: String },
     #[error(
         "start-offset-missing: source {source_name}: `start.offsets` names {named} and the topics have {found}; name an \
-         offset for each partition, as \"topic/partition\" = offset"
+         offset for each of these and no other, as \"topic/partition\" = offset"
     )]
     StartOffsets { source_name: String, named: String, found: String },
     #[error(

@@ -12,6 +12,12 @@ use std::time::Duration;
 /// The format that this version writes, and the newest it reads. Format 2 has counted sets in rows and sets that
 /// overflowed; all that format 1 holds reads the same in it, so that opening a directory of format 1 only says so.
 const FORMAT: u64 = 2;
+/// The file that names the processes that had the directory.
+const HOSTS: &str = "hosts";
+/// Stands in for processes of versions that did not keep count.
+const EARLIER: &str = "earlier";
+/// Most processes that are remembered; one whose marker lies longer behind is not known any more.
+const HOSTS_MAX: usize = 4_096;
 /// Between two looks at a directory that somebody has.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -58,6 +64,7 @@ impl StateDir {
                         (file.display().to_string(), "it is gone beside a store".to_owned());
                     return Err(StoreError::Corrupt { place, reason });
                 }
+                replace(path, &path.join(HOSTS), "")?; // nobody has had it
                 let (id, epoch) = (format!("{:016x}", random()), 1);
                 write(path, &file, (&id, epoch))?;
                 (id, epoch)
@@ -79,6 +86,25 @@ impl StateDir {
                 opened => return opened,
             }
         }
+    }
+
+    /// Remembers that this process has the directory, and tells which ones had it, the last of them this one. A copy of the
+    /// directory does not know the processes that had the original since, nor the original those of the copy. Empty where the
+    /// directory is older than this file: then it is not known who had it.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] with the path.
+    pub fn enlist(&self) -> Result<Vec<String>, StoreError> {
+        let file = self.path.join(HOSTS);
+        let text = match fs::read_to_string(&file) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => EARLIER.to_owned(),
+            text => text.map_err(io("read", &file))?,
+        };
+        let mut hosts: Vec<String> = text.lines().map(str::to_owned).collect();
+        hosts.push(this_process());
+        hosts.drain(..hosts.len().saturating_sub(HOSTS_MAX));
+        replace(&self.path, &file, &(hosts.join("\n") + "\n"))?;
+        Ok(if hosts.iter().any(|host| host == EARLIER) { Vec::new() } else { hosts })
     }
 
     /// The directory.
@@ -104,6 +130,12 @@ impl StateDir {
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
+}
+
+/// This process, told apart from all others.
+#[must_use]
+pub fn this_process() -> String {
+    format!("{:x}-{:x}", std::process::id(), clock::wall_us())
 }
 
 /// Takes the lock, and writes into it who holds it.
@@ -137,8 +169,11 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
 
 /// Writes the `format` file, whole or not at all.
 fn write(dir: &Path, file: &Path, (id, epoch): (&str, u64)) -> Result<(), StoreError> {
-    let text = format!("format = {FORMAT}\nid = {id}\nepoch = {epoch}\n");
-    let new = dir.join("format.new");
+    replace(dir, file, &format!("format = {FORMAT}\nid = {id}\nepoch = {epoch}\n"))
+}
+
+fn replace(dir: &Path, file: &Path, text: &str) -> Result<(), StoreError> {
+    let new = file.with_extension("new");
     let write = || {
         let mut out = File::create(&new)?;
         out.write_all(text.as_bytes())?;

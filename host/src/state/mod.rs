@@ -33,7 +33,7 @@ mod writer;
 pub use block::{BlockReader, BlockWriter, Entries, Entry, Life, ShardBlock};
 pub use cell::{Cell, Change, KindMismatch, Record, Slot};
 pub use digest::digest_of;
-pub use dir::StateDir;
+pub use dir::{StateDir, this_process};
 pub use error::StoreError;
 pub use fold::FoldReport;
 pub use key::{KEY_BYTES_MAX, SHARDS, entity_key, i64_key, key_hash, shard_of, split_entity_key, u64_key};

@@ -157,7 +157,7 @@ impl StateSink for Holder {
     }
 
     fn look(&mut self, last: u64) -> Result<(), SinkError> {
-        let owner = Owner { state_id: String::new(), epoch: 1 };
+        let owner = Owner { epoch: 1, ..Owner::default() };
         self.resume(&owner, None, last)
     }
 

@@ -296,7 +296,7 @@ impl World {
             SinkInput { name: HOOK.into(), opened, when_full: *when_full, progress }
         });
         Ok(Inputs {
-            state: ("sim".into(), 1),
+            owner: Owner { state_id: "sim".into(), epoch: 1, ..Owner::default() },
             writer,
             view,
             positions,

@@ -288,6 +288,32 @@ pub(crate) fn of_two_hosts_on_copies_of_a_state_one_is_shut_out() {
     assert_exact(&kafka, &ours, &stream);
 }
 
+pub(crate) fn who_is_started_again_behind_a_copy_is_refused() {
+    let kafka = start();
+    let (ours, copy) = (folder(&kafka, ""), folder(&kafka, ""));
+    let mut stream = Stream::new(28);
+    write(&mut stream, &[&ours, &copy], 1_000);
+    ours.run().assert_ok();
+    let copied = |name: &str| {
+        let done =
+            std::process::Command::new("cp").arg("-a").arg(ours.path(name)).arg(copy.path(name)).status();
+        assert!(done.unwrap().success());
+    };
+    ["data", "labels.ndjson"].into_iter().for_each(copied);
+    // Both go on, each with changes of its own; the copy tells the topic of its.
+    write(&mut Stream::new(29), &[&ours], 1_000);
+    write(&mut stream, &[&copy], 1_000);
+    copy.run().assert_ok();
+    for _ in 0..2 {
+        ours.run().assert_error(1, &["sink-fenced", "go on with that copy"]);
+    }
+    assert_exact(&kafka, &copy, &stream);
+    // Having been refused has shut nobody out.
+    write(&mut stream, &[&copy], 500);
+    copy.run().assert_ok();
+    assert_exact(&kafka, &copy, &stream);
+}
+
 pub(crate) fn what_cannot_be_is_refused_by_name() {
     let kafka = start();
     let bootstrap = kafka.bootstrap();
@@ -314,6 +340,9 @@ pub(crate) fn what_cannot_be_is_refused_by_name() {
         "[sinks.other]\ntype = \"kafka\"\nbootstrap_servers = \"{bootstrap}\"\ntopic = \"{TOPIC}\"\n[sinks.topic]"
     );
     of("[sinks.topic]", &twice, &["sinks other and topic", "a topic of its own"]);
+    kafka.create_topic("compacted", 1, &[("cleanup.policy", "compact")]).unwrap();
+    let compacted = ["topic-compacted", "sink topic", "cleanup.policy=compact", "form = \"state\""];
+    of("topic = \"labels\"", "topic = \"compacted\"", &compacted);
     // A group that knows more than the state, of a later epoch or commit.
     let folder = folder(&kafka, "");
     let mut stream = Stream::new(26);
@@ -321,8 +350,12 @@ pub(crate) fn what_cannot_be_is_refused_by_name() {
     folder.run().assert_ok();
     commit(&bootstrap, &group(&folder), TOPIC, "7:1:0:elsewhere");
     refused(&folder, &["sink-newer", "epoch 7", "restored elsewhere"]);
-    commit(&bootstrap, &group(&folder), TOPIC, "1:999999:0:elsewhere");
+    let hosts = folder.read("data/hosts");
+    let ours = hosts.lines().next().unwrap();
+    commit(&bootstrap, &group(&folder), TOPIC, &format!("1:999999:0:{ours}"));
     refused(&folder, &["sink topic holds commit 999999", "older copy of the state"]);
+    commit(&bootstrap, &group(&folder), TOPIC, "1:1:0:elsewhere");
+    refused(&folder, &["sink-fenced", "copy of this state"]);
     // What is no marker is as none: the messages say it.
     commit(&bootstrap, &group(&folder), TOPIC, "reset by hand");
     write(&mut stream, &[&folder], 500);

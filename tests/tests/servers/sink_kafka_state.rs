@@ -169,8 +169,12 @@ pub(crate) fn topics_that_do_not_fit_are_refused_by_name() {
     folder
         .run()
         .assert_error(1, &["partitions-changed", "has 2 partitions and had 1", "make the topic anew"]);
-    super::topic::commit(&kafka.bootstrap(), &group(&folder), TOPIC, "1:999999:whole:elsewhere");
+    let hosts = folder.read("data/hosts");
+    let ahead = format!("1:999999:whole:{}", hosts.lines().next().unwrap());
+    super::topic::commit(&kafka.bootstrap(), &group(&folder), TOPIC, &ahead);
     folder.run().assert_error(1, &["sink-ahead", "older copy"]);
+    super::topic::commit(&kafka.bootstrap(), &group(&folder), TOPIC, "1:1:whole:elsewhere");
+    folder.run().assert_error(1, &["sink-fenced", "copy of this state"]);
     super::topic::commit(&kafka.bootstrap(), &group(&folder), TOPIC, "9:1:whole:elsewhere");
     folder.run().assert_error(1, &["sink-newer", "epoch 9"]);
 }
@@ -209,7 +213,7 @@ fn listed(sink: &mut dyn StateSink) -> BTreeMap<String, u64> {
 pub(crate) fn the_sink_says_what_it_holds() {
     let kafka = start();
     let folder = folder(&kafka, STATE);
-    let owner = Owner { state_id: "00112233aabbccdd".into(), epoch: 1 };
+    let owner = Owner { state_id: "00112233aabbccdd".into(), epoch: 1, ..Owner::default() };
     let mut sink = state_sink(&folder);
     sink.resume(&owner, None, 100).unwrap();
     assert!(!sink.is_whole());
@@ -283,9 +287,10 @@ fn event(commit: u64) -> retag_host::sink::message::Message<'static> {
 }
 
 pub(crate) fn who_was_shut_out_by_a_host_that_wrote_stays_out() {
-    let kafka = start();
+    let kafka = Kafka::start().unwrap();
+    kafka.create_topic(TOPIC, PARTITIONS, &[]).unwrap();
     let folder = folder(&kafka, "");
-    let owner = Owner { state_id: "00112233aabbccdd".into(), epoch: 1 };
+    let owner = Owner { state_id: "00112233aabbccdd".into(), epoch: 1, ..Owner::default() };
     let (mut ours, mut other) = (event_sink(&folder), event_sink(&folder));
     assert_eq!(ours.resume(&owner).unwrap(), None);
     ours.deliver(&mut std::iter::once(event(1))).unwrap();

@@ -239,6 +239,19 @@ pub(crate) fn what_is_lost_comes_again_by_itself() {
     assert_holds(&folder, &mut single(&server));
 }
 
+/// Where the record of a user lies, and its key.
+fn record_of(key: &str) -> (String, String) {
+    let bucket = crc32(key.as_bytes()) % u32::from(BUCKETS);
+    (format!("{{retag:{bucket}}}:user"), key.to_owned())
+}
+
+/// Writes a record behind the host's back.
+fn record(server: &Redis, key: &str, text: &str) {
+    let (hash, key) = record_of(key);
+    server.command(&["HSET", &hash, &key, text]).unwrap();
+    server.command(&["HSET", &hash.replace(":user", ":facts"), "records:user", "1"]).unwrap();
+}
+
 pub(crate) fn a_resync_makes_right_what_others_have_changed() {
     let server = Redis::start().unwrap();
     let folder = folder(&server.url(), "");
@@ -256,26 +269,19 @@ pub(crate) fn a_resync_makes_right_what_others_have_changed() {
     let right = verify(&folder);
     assert!(right["compared"].as_u64() > Some(50), "{right}");
     let sets = held(&mut single(&server));
-    let record_of = |key: &str| {
-        let bucket = crc32(key.as_bytes()) % u32::from(BUCKETS);
-        (format!("{{retag:{bucket}}}:user"), key.to_owned())
-    };
     let mut keys = sets.iter();
     let ((_, gone), _) = keys.next().unwrap();
     let ((_, changed), labels) = keys.next().unwrap();
     let ((_, no_member), of_no_member) = keys.next().unwrap();
     let (hash, key) = record_of(gone);
     server.command(&["HDEL", &hash, &key]).unwrap();
-    let (hash, key) = record_of(changed);
-    server.command(&["HSET", &hash, &key, "nonsense"]).unwrap();
+    record(&server, changed, "nonsense");
     let (hash, key) = record_of(no_member);
     let (label, value) = of_no_member.first_key_value().unwrap();
     let set = value.as_ref().map_or(label.clone(), |value| format!("{label}={value}"));
     assert_eq!(server.command(&["SREM", &format!("{hash}:{set}"), &key]).unwrap(), "1");
     // A key that has no labels, and one that does not exist, as records and as members.
-    let (hash, key) = record_of("999999999");
-    server.command(&["HSET", &hash, &key, r#"{"v":[1,1],"labels":{"never_paid":true}}"#]).unwrap();
-    server.command(&["HSET", &hash.replace(":user", ":facts"), "records:user", "1"]).unwrap();
+    record(&server, "999999999", r#"{"v":[1,1],"labels":{"never_paid":true}}"#);
     let (hash, _) = record_of(changed);
     let (other, _) = labels.first_key_value().unwrap();
     server.command(&["SADD", &format!("{hash}:{other}"), "888888888"]).unwrap();
@@ -283,10 +289,17 @@ pub(crate) fn a_resync_makes_right_what_others_have_changed() {
         .command(&["HSET", &hash.replace(":user", ":facts"), &format!("members:user:{other}"), "1"])
         .unwrap();
 
+    // Newer than anything that the host has written, of a key with labels and of one without; and what nobody can read.
+    let ((_, ahead), _) = keys.next().unwrap();
+    record(&server, ahead, r#"{"v":[1,999999999],"labels":{"never_paid":true}}"#);
+    record(&server, "777777777", r#"{"v":[1,999999999],"labels":{}}"#);
+    record(&server, "666666666", "nonsense");
+
     let wrong = verify(&folder);
     let counts = ["missing", "differing", "extra"].map(|what| wrong[what].as_u64().unwrap());
-    assert_eq!(counts, [1, 2, 2], "{wrong}");
-    for key in [gone, changed, no_member, "999999999", "888888888"] {
+    assert_eq!(counts, [1, 3, 4], "{wrong}");
+    let unknown = ["999999999", "888888888", "777777777", "666666666"];
+    for key in [gone, changed, no_member, ahead].into_iter().map(String::as_str).chain(unknown) {
         let samples = wrong["samples"].as_array().unwrap();
         assert!(samples.contains(&format!("user/{key}").into()), "{key}: {wrong}");
     }
@@ -301,7 +314,7 @@ pub(crate) fn a_resync_makes_right_what_others_have_changed() {
     );
     folder.retag(&["sink", "resync", "redis", "--reason", "by hand"]).assert_ok();
     let again = verify(&folder);
-    assert_eq!(again["compared"], right["compared"]);
+    assert_eq!(again["compared"], right["compared"], "{again}");
     assert_eq!(held(&mut single(&server)), sets);
     let audit = folder.retag(&["rule", "history"]).assert_ok().out;
     assert!(audit.contains("sink resync --label never_paid") && audit.contains("by hand"), "{audit}");
@@ -363,6 +376,8 @@ pub(crate) fn what_is_not_ours_is_refused_by_name() {
     std::fs::rename(first.path("older"), first.path("data")).unwrap();
     first.configure("path = \"labels.ndjson\"", "path = \"others.ndjson\"");
     first.run().assert_error(1, &["sink-ahead", "older copy"]);
+    let two = folder(&format!("{0},{0}", server.url()), "");
+    two.run().assert_error(1, &["redis-url", "several addresses", "cluster = true"]);
     // Somebody else's key, a password, and no address at all.
     server.command(&["FLUSHALL"]).unwrap();
     server.command(&["SET", "{third:7}:facts", "x"]).unwrap();

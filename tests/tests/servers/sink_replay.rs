@@ -63,7 +63,7 @@ pub(crate) fn whatever_is_sent_again_no_value_turns_back() {
     let url = server.url();
     let config =
         RedisConfig { url: Setting::Text(url.clone()), cluster: false, prefix: "retag".into(), buckets: 4 };
-    let owner = Owner { state_id: "replay".into(), epoch: 1 };
+    let owner = Owner { state_id: "replay".into(), epoch: 1, ..Owner::default() };
     let open = || {
         let mut sink = Sink::new("redis", &config, vec![url.clone()]).unwrap();
         sink.resume(&owner, None, COMMITS).unwrap();

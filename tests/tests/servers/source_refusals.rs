@@ -43,6 +43,10 @@ pub(crate) fn topics_that_cannot_be_read_are_named() {
     let start = of(&["orders"], "start = { offsets = { \"orders/1\" = 0 } }");
     start.configure("\"complete\"", "\"none\"");
     refused(&start, &["start-offset-missing", "orders/1", "orders/0"]);
+    let nowhere = "start = { offsets = { \"orders/0\" = 0, \"orders/1\" = 0, \"ordres/2\" = 0 } }";
+    let misspelt = of(&["orders"], nowhere);
+    misspelt.configure("\"complete\"", "\"none\"");
+    refused(&misspelt, &["start-offset-missing", "ordres/2", "no other"]);
     start.configure("\"orders/1\" = 0", "\"orders/0\" = 7");
     refused(&start, &["offset-out-of-range", "orders/0", "offset 7"]);
     // The same topic in two sources would count twice.
@@ -216,7 +220,9 @@ pub(crate) fn without_any_broker_a_new_source_says_so() {
     kafka.create_topic("shop", 1, &[]).unwrap();
     let folder = folder(&kafka, &["shop"], "");
     kafka.stop().unwrap();
-    refused(&folder, &["kafka-unreachable", "source orders", &kafka.bootstrap(), "start again"]);
+    // Why, as the client has heard it, not only that nothing was answered.
+    let heard = format!("the brokers of {}: ", kafka.bootstrap());
+    refused(&folder, &["kafka-unreachable", "source orders", &heard, "start again"]);
 }
 
 pub(crate) fn a_copy_of_a_state_is_refused_while_the_other_host_is_there() {

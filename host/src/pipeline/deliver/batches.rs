@@ -219,7 +219,7 @@ impl Batches {
     fn id(&self, items: &[Item]) -> String {
         let place = |item: Option<&Item>| item.map(|item| item.place).unwrap_or_default();
         let (first, last) = (place(items.first()), place(items.last()));
-        let Owner { state_id, epoch } = &self.owner;
+        let Owner { state_id, epoch, .. } = &self.owner;
         format!("{state_id}-{epoch}-{}-{}-{}-{}", first.commit, first.index, last.commit, last.index)
     }
 

@@ -76,7 +76,8 @@ impl Fill {
     /// What is stored may have to be changed, or told.
     fn concerns(&self, stored: &Stored) -> bool {
         match &self.purpose {
-            Purpose::Repair { label } => stored.labels.contains_key(label),
+            // What nobody can read is put right, whatever it was.
+            Purpose::Repair { label } => is_unread(stored) || stored.labels.contains_key(label),
             _ => true,
         }
     }
@@ -97,6 +98,15 @@ impl Fill {
             self.of_state(sink, sets)?;
             return Ok(false);
         }
+        let done = self.list(sink, sets);
+        if done.is_err() && self.mends() {
+            // What was taken away and not brought again is not listed any more.
+            (self.shard, self.after, self.listing) = (0, None, false);
+        }
+        done
+    }
+
+    fn list(&mut self, sink: &mut dyn StateSink, sets: &Sets<'_>) -> Result<bool, Failure> {
         for _ in 0..LISTS_PER_SLICE {
             let listed = sink.list(!self.listing, self.mends())?;
             self.listing = true;
@@ -183,7 +193,9 @@ impl Fill {
         let keys: Vec<(&str, &str)> = sets.iter().map(|set| (set.entity, set.key.as_str())).collect();
         for (set, stored) in sets.iter().zip(sink.get(&keys)?) {
             self.verified.compared += 1;
-            if set.is(stored.as_ref()) {
+            // One that is newer than all that the host has written would never be written over.
+            let is_ahead = stored.as_ref().is_some_and(|stored| stored.version > set.version);
+            if set.is(stored.as_ref()) && !is_ahead {
                 continue;
             }
             match stored {
@@ -198,9 +210,17 @@ impl Fill {
 
 /// A key has something there that it does not have here, which comparing the keys of the state does not tell.
 fn is_extra(set: &LabelSet<'_>, stored: &Stored) -> bool {
+    if set.labels.is_empty() && (is_unread(stored) || stored.version > set.version) {
+        return true;
+    }
     let is_told = !set.labels.is_empty() && stored.version != Version::default();
     let is_right = |(label, value): (&String, &Option<String>)| {
         set.labels.get(label.as_str()).is_some_and(|here| *here == value.as_deref())
     };
     !is_told && !stored.labels.iter().all(is_right)
+}
+
+/// It is no record of ours.
+fn is_unread(stored: &Stored) -> bool {
+    stored.version == Version::default() && stored.labels.is_empty()
 }

@@ -22,6 +22,7 @@ pub(super) struct Events {
     /// Id of the topic that it was written to, where that is known.
     topic_id: Option<String>,
     portion: Portion,
+    policy_is_right: bool,
 }
 
 /// What the host remembers once something was written.
@@ -34,7 +35,26 @@ struct Told {
 
 impl Events {
     pub(super) fn new(target: Target) -> Self {
-        Self { session: Session::new(target), has_told: false, topic_id: None, portion: Portion::default() }
+        let (session, portion) = (Session::new(target), Portion::default());
+        Self { session, has_told: false, topic_id: None, portion, policy_is_right: false }
+    }
+
+    /// A topic that is compacted keeps of each key its last message only.
+    fn check_policy(&mut self) -> Result<(), SinkError> {
+        let target = &self.session.target;
+        let Some(policy) = target.policy()? else { return Ok(()) };
+        if policy.contains("compact") {
+            return Err(target.refused(
+                "topic-compacted",
+                format!(
+                    "{} has cleanup.policy={policy} and would keep the last message of each key only; set \
+                     cleanup.policy=delete, name another topic, or let the sink hold label sets (`form = \"state\"`)",
+                    target.shown()
+                ),
+            ));
+        }
+        self.policy_is_right = true;
+        Ok(())
     }
 
     /// The last message that is there, where the group does not say it.
@@ -107,6 +127,9 @@ impl Sink for Events {
 
     fn resume(&mut self, owner: &Owner) -> Result<Option<Place>, SinkError> {
         let found = self.session.open(owner)?;
+        if !self.policy_is_right {
+            self.check_policy()?;
+        }
         let last = match &found.marker {
             _ if !self.session.target.transactional => None,
             // Of an earlier epoch: that state was put back as it was before.

@@ -5,7 +5,7 @@ use super::marker::Marker;
 use super::target::{ANSWER, Deadline, Target};
 use crate::failpoint::{self, Step};
 use crate::sink::{Owner, SinkError};
-use crate::source::kafka::{IDS_TIMEOUT, hear, metadata, topic_ids};
+use crate::source::kafka::{hear, metadata, topic_ids};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, OwnedHeaders};
@@ -76,10 +76,11 @@ impl Link {
     }
 
     /// Id of the topic, where the brokers tell it: one that is removed and made again has another.
-    pub(super) fn topic_id(&self, target: &Target, deadline: Deadline) -> Result<Option<String>, SinkError> {
+    pub(super) fn topic_id(&self, target: &Target, patience: Duration) -> Result<Option<String>, SinkError> {
         let topics = [target.topic.clone()];
-        let ids = topic_ids(&self.consumer, &topics, deadline.left(IDS_TIMEOUT));
-        let mut ids = ids.ok_or_else(|| target.away("the brokers do not tell the id of the topic in time"))?;
+        let ids = topic_ids(&self.consumer, &topics, patience);
+        let mut ids =
+            ids.ok_or_else(|| target.away("the brokers do not tell the id of the topic in time"))?;
         Ok(ids.remove(&target.topic))
     }
 

@@ -7,11 +7,13 @@
 
 use super::link::{Link, Outgoing};
 use super::marker::{Marker, Reached};
-use super::target::{Deadline, Target};
-use crate::clock;
+use super::target::{ANSWER, Deadline, Target};
 use crate::failpoint::{self, Step};
 use crate::sink::{Owner, SinkError};
+use crate::source::kafka::IDS_TIMEOUT;
+use crate::state::this_process;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use std::time::Duration;
 
 /// The sink at the brokers.
 pub(super) struct Session {
@@ -23,6 +25,8 @@ pub(super) struct Session {
     /// The marker as it was read or written last.
     known: Option<Marker>,
     shut_out: ShutOut,
+    /// How long the brokers may take to tell the topic's id.
+    pub(super) patience: Duration,
 }
 
 /// Whether another producer has this one's place.
@@ -43,14 +47,16 @@ pub(super) struct Found {
 
 impl Session {
     pub(super) fn new(target: Target) -> Self {
-        let owner = Owner { state_id: String::new(), epoch: 0 };
-        let host = format!("{:x}-{:x}", std::process::id(), clock::wall_us());
-        Self { target, owner, link: None, host, known: None, shut_out: ShutOut::No }
+        let (owner, host) = (Owner::default(), this_process());
+        Self { target, owner, link: None, host, known: None, shut_out: ShutOut::No, patience: IDS_TIMEOUT }
     }
 
     /// Begins anew: what an earlier producer left open is over afterwards.
     pub(super) fn open(&mut self, owner: &Owner) -> Result<Found, SinkError> {
         self.owner = owner.clone();
+        if let Some(host) = owner.hosts.last() {
+            self.host.clone_from(host);
+        }
         self.link = None;
         if self.shut_out == ShutOut::ForGood {
             return Err(self.fenced());
@@ -58,7 +64,10 @@ impl Session {
         let deadline = Deadline::of_call();
         let link = Link::open(&self.target, owner)?;
         let partitions = link.partitions(&self.target, deadline)?;
-        let topic_id = link.topic_id(&self.target, deadline)?;
+        let topic_id = link.topic_id(&self.target, deadline.left(self.patience));
+        // Little at first (see `topic_ids`), more where the way is long: each time it is a new connection.
+        self.patience = if topic_id.is_ok() { IDS_TIMEOUT } else { ANSWER.min(self.patience * 2) };
+        let topic_id = topic_id?;
         let marker = if self.target.transactional { self.take_over(&link, deadline)? } else { None };
         self.link = Some(link);
         Ok(Found { marker, partitions, topic_id })
@@ -79,9 +88,20 @@ impl Session {
         if let Some(marker) = marker.as_ref().filter(|marker| marker.epoch > self.owner.epoch) {
             return Err(self.newer(marker.epoch));
         }
+        // The other one, if it runs, finds that nobody has written since, and takes over again.
+        if marker.as_ref().is_some_and(|marker| self.is_of_a_copy(marker)) {
+            self.shut_out = ShutOut::ForGood;
+            return Err(self.fenced());
+        }
         self.shut_out = ShutOut::No;
         self.known.clone_from(&marker);
         Ok(marker)
+    }
+
+    /// A process wrote it that never had this state's directory: it ran on a copy of it.
+    fn is_of_a_copy(&self, marker: &Marker) -> bool {
+        let Owner { epoch, hosts, .. } = &self.owner;
+        !hosts.is_empty() && marker.epoch == *epoch && !hosts.contains(&marker.host)
     }
 
     /// Messages, with how far they go; all of them or none, where there are transactions.
@@ -149,8 +169,9 @@ impl Session {
         self.target.refused(
             "sink-fenced",
             format!(
-                "another process on a copy of this state (id {}) writes to {}, and what it tells is not what this one would \
-                 have told; stop one of the two for good; if it is the other, name another topic and sink here",
+                "another process on a copy of this state (id {}), or on this one before an older copy was put back, writes or \
+                 wrote to {}, and what it tells is not what this one would have told; go on with that copy and stop this one \
+                 for good, or name another topic and sink here",
                 self.owner.state_id,
                 self.target.shown()
             ),

@@ -8,11 +8,10 @@ use super::listing::{Held, Listing};
 use super::marker::{Marker, Reached};
 use super::record;
 use super::session::{Found, Portion, Session};
-use super::target::{ANSWER, Deadline, Target};
+use super::target::{Deadline, Target};
 use crate::clock;
 use crate::sink::label_set::Stored;
 use crate::sink::{LabelSet, Owner, SinkError, StateSink};
-use crate::source::kafka::cleanup_policies;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -75,9 +74,7 @@ impl State {
     /// A topic that is not compacted would lose label sets, or keep all of them for ever.
     fn check_policy(&mut self) -> Result<(), SinkError> {
         let target = &self.session.target;
-        let policies = cleanup_policies(&target.settings(), std::slice::from_ref(&target.topic), ANSWER);
-        let policies = policies.map_err(|why| target.away(why))?;
-        let Some(policy) = policies.get(&target.topic) else { return Ok(()) }; // it may not be asked
+        let Some(policy) = target.policy()? else { return Ok(()) };
         if policy != "compact" {
             return Err(target.refused(
                 "topic-not-compacted",
@@ -160,7 +157,7 @@ impl State {
     /// Looks whether the topic is the one that it was: one that was made anew takes messages like any other.
     fn look_at_topic(&mut self, deadline: Deadline) {
         let Some(link) = &self.session.link else { return };
-        let id = link.topic_id(&self.session.target, deadline).ok().flatten();
+        let id = link.topic_id(&self.session.target, deadline.left(self.session.patience)).ok().flatten();
         self.looked = Some(clock::moment());
         if matches!((&self.topic.id, &id), (Some(before), Some(now)) if before != now) {
             self.topic.id = id;

@@ -4,7 +4,7 @@ use super::heard::Heard;
 use crate::clock;
 use crate::config::{KafkaSinkConfig, librdkafka_values};
 use crate::sink::{Owner, SinkError};
-use crate::source::kafka::why_not;
+use crate::source::kafka::{cleanup_policies, why_not};
 use rdkafka::ClientConfig;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -153,6 +153,13 @@ impl Target {
     ) -> Result<T, SinkError> {
         let connected = settings.create_with_context(heard.clone());
         connected.map_err(|error| self.refused("kafka-setting", why_not(error)))
+    }
+
+    /// `cleanup.policy` of the topic; none where it may not be asked.
+    pub(super) fn policy(&self) -> Result<Option<String>, SinkError> {
+        let policies = cleanup_policies(&self.settings(), std::slice::from_ref(&self.topic), ANSWER);
+        let mut policies = policies.map_err(|why| self.away(why))?;
+        Ok(policies.remove(&self.topic))
     }
 
     /// What it is called for people.

@@ -2,7 +2,7 @@
 
 use super::connection::Connection;
 use super::layout::{Layout, stored};
-use super::script::ASTRAY;
+use super::script::{ASTRAY, DROP};
 use crate::sink::SinkError;
 use crate::sink::label_set::{Stored, Version};
 use std::collections::VecDeque;
@@ -43,13 +43,13 @@ impl Part {
 }
 
 impl Listing {
-    /// The next entries; none when that was all. Buckets that `skips` names are passed by. Members that are wrong are taken
-    /// out where `mends`.
+    /// The next entries; none when that was all. Buckets that `skips` names are passed by. Members that are wrong, and records
+    /// newer than `newest`, are taken out where `mends`.
     pub(super) fn next(
         &mut self,
         connection: &mut Connection,
         (layout, skips): (&Layout, &[bool]),
-        mends: bool,
+        (newest, mends): (Version, bool),
     ) -> Result<Option<Vec<Stored>>, SinkError> {
         while self.bucket < layout.buckets {
             let bucket = self.bucket;
@@ -62,7 +62,10 @@ impl Listing {
                 None => self.parts.insert(parts_of(connection, layout, bucket)?),
             };
             let (found, cursor) = match parts.front() {
-                Some(Part::Records(entity)) => records(connection, layout, (bucket, entity), self.cursor)?,
+                Some(Part::Records(entity)) => {
+                    let newest = Some(newest).filter(|_| mends);
+                    records(connection, layout, (bucket, entity), (self.cursor, newest))?
+                }
                 Some(Part::Members { entity, label }) => {
                     members(connection, layout, (bucket, entity, label), (self.cursor, mends))?
                 }
@@ -90,17 +93,34 @@ fn parts_of(connection: &mut Connection, layout: &Layout, bucket: u16) -> Result
     Ok(parts.into())
 }
 
+/// Records; those newer than `newest` are taken away, and given as of before everything. Nothing older than one of them could be
+/// stored in its place, and the host has written none that is newer: somebody else has.
 fn records(
     connection: &mut Connection,
     layout: &Layout,
     (bucket, entity): (u16, &str),
-    cursor: u64,
+    (cursor, newest): (u64, Option<Version>),
 ) -> Result<(Vec<Stored>, u64), SinkError> {
     let mut command = redis::cmd("HSCAN");
     command.arg(layout.records(bucket, entity)).arg(cursor).arg("COUNT").arg(ENTRIES);
     let mut answers: Vec<(u64, Vec<Field>)> = connection.run(&[command])?;
     let (cursor, found) = answers.pop().unwrap_or_default();
-    Ok((found.iter().map(|(key, record)| stored(entity, key, record)).collect(), cursor))
+    let mut drop = DROP.on(&[&layout.records(bucket, entity)]);
+    let mut drops = false;
+    let mut read = |(key, record): &Field| {
+        let mut stored = stored(entity, key, record);
+        if newest.is_some_and(|newest| stored.version > newest) {
+            drop.arg(key).arg(record.as_slice());
+            drops = true;
+            (stored.version, stored.labels) = (Version::default(), Default::default());
+        }
+        stored
+    };
+    let found = found.iter().map(&mut read).collect();
+    if drops {
+        connection.run::<u64>(&[drop])?;
+    }
+    Ok((found, cursor))
 }
 
 /// Members whose record does not carry the label: as something that is stored with it, as of before everything.

@@ -10,7 +10,7 @@ mod listing;
 mod script;
 
 use super::label_set::{LabelSet, Stored, text_of};
-use super::{Owner, SinkError, StateSink};
+use super::{Owner, SinkError, StateSink, Version};
 use crate::config::RedisConfig;
 use connection::{Connection, Sent, Target};
 use layout::{Facts, Layout, stored};
@@ -37,6 +37,8 @@ pub struct Redis {
     fresh: Vec<bool>,
     /// What buckets being filled were given last: Redis stores it while the next is made.
     sent: Option<(Vec<Run>, Sent<Answer>)>,
+    /// The state's last commit, as far as it is known here: nothing newer is ours.
+    last: u64,
     listing: Listing,
 }
 
@@ -51,6 +53,15 @@ impl Redis {
     /// # Errors
     /// A URL that is none.
     pub fn new(sink: &str, config: &RedisConfig, urls: Vec<String>) -> Result<Self, SinkError> {
+        if urls.len() > 1 && !config.cluster {
+            return Err(SinkError::Refused {
+                sink: sink.to_owned(),
+                code: "redis-url",
+                message: "`url` names several addresses, and only the first would be asked; set `cluster = true` if they are nodes \
+                          of one cluster, or name one"
+                    .into(),
+            });
+        }
         let mut shown = Vec::new();
         for url in &urls {
             let read: Result<redis::ConnectionInfo, _> =
@@ -71,11 +82,12 @@ impl Redis {
             target,
             layout: Layout { prefix: config.prefix.clone(), buckets: config.buckets },
             connection: None,
-            owner: Owner { state_id: String::new(), epoch: 0 },
+            owner: Owner::default(),
             held: vec![None; buckets],
             filling: vec![false; buckets],
             fresh: vec![false; buckets],
             sent: None,
+            last: 0,
             listing: Listing::default(),
         })
     }
@@ -294,6 +306,7 @@ impl StateSink for Redis {
         last: u64,
     ) -> Result<(), SinkError> {
         self.owner = owner.clone();
+        self.last = last;
         self.connection = None;
         if let Some((runs, _)) = self.sent.take() {
             self.lose(&runs);
@@ -319,6 +332,7 @@ impl StateSink for Redis {
 
     fn put(&mut self, sets: &[LabelSet<'_>], repair: bool) -> Result<(), SinkError> {
         self.hear()?;
+        self.last = sets.iter().map(|set| set.version.commit).fold(self.last, u64::max);
         // What a lost bucket lacks comes with its fill.
         let is_held = |bucket: u16| self.held.get(usize::from(bucket)).copied().flatten().is_some();
         let placed =
@@ -353,6 +367,7 @@ impl StateSink for Redis {
     }
 
     fn look(&mut self, last: u64) -> Result<(), SinkError> {
+        self.last = last;
         self.survey(None, last)
     }
 
@@ -402,7 +417,8 @@ impl StateSink for Redis {
         let skips: &[bool] = if mends { &self.fresh } else { &[] };
         let target = &self.target;
         let connection = self.connection.as_mut().ok_or_else(|| target.away("not connected"))?;
-        self.listing.next(connection, (&self.layout, skips), mends)
+        let newest = Version { epoch: self.owner.epoch, commit: self.last };
+        self.listing.next(connection, (&self.layout, skips), (newest, mends))
     }
 
     fn memory(&self) -> serde_json::Value {

@@ -23,6 +23,7 @@ pub(super) static PUT: Script = Script::new(include_str!("put.lua"));
 pub(super) static MARK: Script = Script::new(include_str!("mark.lua"));
 pub(super) static GET: Script = Script::new(include_str!("get.lua"));
 pub(super) static ASTRAY: Script = Script::new(include_str!("astray.lua"));
+pub(super) static DROP: Script = Script::new(include_str!("drop.lua"));
 
 /// All of them.
-pub(super) static SCRIPTS: [&Script; 4] = [&PUT, &MARK, &GET, &ASTRAY];
+pub(super) static SCRIPTS: [&Script; 5] = [&PUT, &MARK, &GET, &ASTRAY, &DROP];

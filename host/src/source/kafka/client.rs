@@ -23,7 +23,9 @@ const AHEAD_BYTES_MAX: usize = 256 << 20;
 const AHEAD_KBYTES: (usize, usize) = (1 << 10, 16 << 10);
 
 /// Things said beside messages that are heard at once.
-pub(super) const HEARD_MAX: usize = 64;
+const HEARD_MAX: usize = 64;
+/// After so many moments of silence nothing more is there.
+const SILENT: usize = 4;
 
 /// The settings that are the source's own, and defaults that fit it.
 const OWN: [(&str, &str); 6] = [
@@ -97,10 +99,23 @@ pub(crate) fn why_not(error: Said) -> String {
 
 /// Hears what was said beside answers; each is told to the client's context. No partition may be assigned.
 pub(crate) fn hear<C: ConsumerContext>(client: &BaseConsumer<C>) {
-    for _ in 0..HEARD_MAX {
-        if client.poll(Duration::ZERO).is_none() {
-            break;
-        }
+    let mut heard = Heard::default();
+    while heard.goes_on(client.poll(Duration::ZERO).is_some()) {}
+}
+
+/// How long it is listened. A line of librdkafka's log is heard as if nothing was: only silence, and not one moment of it, is the end.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    all: usize,
+    silent: usize,
+}
+
+impl Heard {
+    /// Whether to listen once more, after something was heard or was not.
+    pub(super) fn goes_on(&mut self, something: bool) -> bool {
+        self.all += 1;
+        self.silent = if something { 0 } else { self.silent + 1 };
+        self.all < HEARD_MAX && self.silent < SILENT
     }
 }
 

@@ -82,7 +82,7 @@ pub fn discover(
         let names = (0..*count).map(|n| format!("{topic}/{n}"));
         new.extend(names.filter(|name| known.iter().all(|(partition, _)| partition.name != *name)));
     }
-    lookup.check_offsets(&new)?;
+    lookup.check_offsets(&new, known.is_empty())?;
     for name in new {
         let id = name.rsplit_once('/').and_then(|(topic, _)| ids.get(topic)).cloned();
         partitions.push(lookup.begin(name, id.unwrap_or_default(), !known.is_empty() && accept)?);
@@ -243,9 +243,12 @@ impl Lookup<'_> {
     }
 
     /// Whether `start.offsets` names just the partitions that are new.
-    fn check_offsets(&self, new: &[String]) -> Result<(), KafkaError> {
+    fn check_offsets(&self, new: &[String], is_first: bool) -> Result<(), KafkaError> {
         let Start::Offsets(offsets) = &self.config.start else { return Ok(()) };
-        if new.iter().all(|name| offsets.contains_key(name)) {
+        let is_left_out = new.iter().any(|name| !offsets.contains_key(name));
+        // On first use a name that is not there is a slip of the pen; later on it may be of what is read already.
+        let is_nowhere = is_first && offsets.keys().any(|name| !new.contains(name));
+        if !is_left_out && !is_nowhere {
             return Ok(());
         }
         Err(KafkaError::StartOffsets {

@@ -7,7 +7,7 @@
 //! The position of a partition is what librdkafka says it is: behind the last message, or where it says that the log ends,
 //! which leads over what no reader sees (marks of transactions, aborted messages, compacted ones).
 
-use super::client::{Client, HEARD_MAX, passes};
+use super::client::{Client, Heard, passes};
 use super::native::{Batch, Message, Queue, seen_ends};
 use crate::source::{Index, KafkaError, Position};
 use rdkafka::consumer::Consumer as _;
@@ -117,9 +117,12 @@ impl Feed {
 
     /// Hears what is said beside messages; each is told to the client's context.
     pub(super) fn hear(&self) -> Result<(), KafkaError> {
-        for _ in 0..HEARD_MAX {
-            match self.client.poll(Duration::ZERO) {
-                None => break,
+        let mut heard = Heard::default();
+        loop {
+            let said = self.client.poll(Duration::ZERO);
+            let goes_on = heard.goes_on(said.is_some());
+            match said {
+                None => {}
                 Some(Ok(message)) => {
                     use rdkafka::Message as _;
                     // Never: queues are cut off before their partitions are read. A message lost here would be lost for good.
@@ -133,8 +136,10 @@ impl Feed {
                 }
                 Some(Err(_)) => {}
             }
+            if !goes_on {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     fn other(&self, partition: String, position: Position, why: String) -> KafkaError {

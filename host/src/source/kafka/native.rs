@@ -182,10 +182,8 @@ pub(crate) fn topic_ids<C: ConsumerContext>(
     unsafe {
         let client = client.client().native_ptr();
         let queue = rd::rd_kafka_queue_new(client);
-        let options = rd::rd_kafka_AdminOptions_new(
-            client,
-            rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
-        );
+        let options =
+            rd::rd_kafka_AdminOptions_new(client, rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
         // A time out of its bounds is refused: then it has the client's own.
         rd::rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, std::ptr::null_mut(), 0);
         let wanted = rd::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
