@@ -256,10 +256,10 @@ pub(crate) fn a_group_that_was_forgotten_is_made_up_for_by_the_messages() {
     assert_once(&read_all(&bootstrap, TOPIC, PARTITIONS, Read::Committed), &rest);
 }
 
-pub(crate) fn of_two_hosts_on_copies_of_a_state_one_is_shut_out() {
-    let kafka = start();
-    let (ours, copy) = (folder(&kafka, ""), folder(&kafka, ""));
-    let mut stream = Stream::new(25);
+/// A host that has run, a copy of it with what it has told, and the stream that both have read.
+fn with_a_copy(kafka: &Kafka, seed: u64) -> (Folder, Folder, Stream) {
+    let (ours, copy) = (folder(kafka, ""), folder(kafka, ""));
+    let mut stream = Stream::new(seed);
     write(&mut stream, &[&ours, &copy], 1_000);
     ours.run().assert_ok();
     for name in ["data", "labels.ndjson"] {
@@ -267,6 +267,12 @@ pub(crate) fn of_two_hosts_on_copies_of_a_state_one_is_shut_out() {
         let done = std::process::Command::new("cp").arg("-a").arg(from).arg(copy.path(name)).status();
         assert!(done.unwrap().success());
     }
+    (ours, copy, stream)
+}
+
+pub(crate) fn of_two_hosts_on_copies_of_a_state_one_is_shut_out() {
+    let kafka = start();
+    let (ours, copy, mut stream) = with_a_copy(&kafka, 25);
     let mut host = follow(&ours);
     let mut other = follow(&copy); // it came last, and has nothing to tell yet
     let before = told(&ours).len();
@@ -290,16 +296,7 @@ pub(crate) fn of_two_hosts_on_copies_of_a_state_one_is_shut_out() {
 
 pub(crate) fn who_is_started_again_behind_a_copy_is_refused() {
     let kafka = start();
-    let (ours, copy) = (folder(&kafka, ""), folder(&kafka, ""));
-    let mut stream = Stream::new(28);
-    write(&mut stream, &[&ours, &copy], 1_000);
-    ours.run().assert_ok();
-    let copied = |name: &str| {
-        let done =
-            std::process::Command::new("cp").arg("-a").arg(ours.path(name)).arg(copy.path(name)).status();
-        assert!(done.unwrap().success());
-    };
-    ["data", "labels.ndjson"].into_iter().for_each(copied);
+    let (ours, copy, mut stream) = with_a_copy(&kafka, 28);
     // Both go on, each with changes of its own; the copy tells the topic of its.
     write(&mut Stream::new(29), &[&ours], 1_000);
     write(&mut stream, &[&copy], 1_000);
